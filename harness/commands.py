@@ -1,0 +1,185 @@
+"""The commands `run`, `suites`, `data` and `doctor`: words in, words out; the work is done elsewhere."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness.cells import plan
+from harness.config import RunConfig, assign, build, file_table, set_key, suite_names, suite_table
+from harness.cost import estimate, expected_images
+from harness.directory import RunDirectory
+from harness.launch import Outcome, resolve_device, resume, start, stored_configuration
+from harness.progress import duration
+from harness.synthesize import GENERATED, SyntheticConfig, synthesize
+from profiles.environment import environment
+from profiles.errors import ConfigError
+from profiles.rate import matmul_flops_per_s
+from profiles.record import CellRecord, CellStatus, read_model
+
+DEFAULT_SUITE = "smoke"
+Strings = list[str]
+
+out_console = Console(highlight=False, soft_wrap=True)
+
+
+def run(
+    suite: Annotated[str | None, typer.Option(help="A suite of `bench suites`; smoke unless told otherwise.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file instead of a suite.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of MVTec AD.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's directory; runs/SUITE-TIME unless told otherwise.")
+    ] = None,
+    category: Annotated[Strings | None, typer.Option(help="Only this category; repeatable.")] = None,
+    model: Annotated[Strings | None, typer.Option(help="Only this model; repeatable.")] = None,
+    pipeline: Annotated[Strings | None, typer.Option(help="Only this pipeline; repeatable.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="A seed; repeatable.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    setting: Annotated[
+        Strings | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting; repeatable.")
+    ] = None,
+    resume_run: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="With --resume: run failed cells again.")] = False,
+    no_profiler: Annotated[bool, typer.Option("--no-profiler", help="No torch.profiler windows.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only list the cells and what they will cost.")] = False,
+) -> None:
+    """Train and evaluate every cell of a suite, and measure where the time goes.
+
+    Example: bench run --suite mvtec-epoch --data-root mvtec --category bottle --set training.batch_size=64
+    """
+    options: dict[str, Any] = {
+        "data.root": str(data_root.absolute()) if data_root else None,
+        "data.categories": category,
+        "models": model,
+        "pipelines": pipeline,
+        "seeds": seed,
+        "device": device,
+        "profiler.steps": 0 if no_profiler else None,
+    }
+    named = any((suite, config, setting)) or any(value is not None for value in options.values())
+    asked = None if resume_run and not named else _configuration(suite, config, options, setting or [])
+    if retry_failed and not resume_run:
+        raise ConfigError("--retry-failed", got="no --resume", expected="a run to go on with", fix="--resume --out RUN")
+    if dry_run:
+        _show_cells(asked or stored_configuration(out))
+        return
+    outcome = start(asked, out) if asked and not resume_run else resume(out, asked, retry_failed=retry_failed)
+    _show_outcome(outcome)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _configuration(suite: str | None, file: Path | None, options: dict[str, Any], settings: Strings) -> RunConfig:
+    """Read a suite or a file and apply what the command line changes.
+
+    Raises:
+        ConfigError: something about it is wrong.
+
+    """
+    if suite and file:
+        raise ConfigError("--suite", got="--config as well", expected="one of the two", fix="leave one out")
+    table, where = (
+        (file_table(file), str(file)) if file else (suite_table(suite or DEFAULT_SUITE), suite or DEFAULT_SUITE)
+    )
+    build(table, where)  # what is wrong with the file is said of the file
+    for key, value in options.items():
+        if value is not None:
+            set_key(table, key, value, f"--{key.rpartition('.')[2]}")
+    for assignment in settings:
+        assign(table, assignment)
+    return build(table, "command line")
+
+
+def suites(
+    name: Annotated[str | None, typer.Argument(help="A suite to show, resolved, with its cost.")] = None,
+) -> None:
+    """List the suites, or show one resolved with its estimated cost.
+
+    Example: bench suites mvtec-epoch
+    """
+    if name is not None:
+        config = build(suite_table(name), name)
+        out_console.print(config.to_toml(), markup=False)
+        _show_cells(config)
+        return
+    table = Table("suite", "cells", "what", box=None)
+    for each in suite_names():
+        config = build(suite_table(each), each)
+        table.add_row(each, str(len(plan(config))), config.description)
+    out_console.print(table)
+
+
+def synthesize_data(
+    root: Annotated[Path, typer.Argument(help="Folder to write the categories to.")],
+    category: Annotated[Strings | None, typer.Option(help="Only this category; repeatable.")] = None,
+    side: Annotated[int, typer.Option(min=16, help="Side of the images, pixels.")] = 256,
+    train: Annotated[int, typer.Option(min=2, help="Training images.")] = 100,
+    test_good: Annotated[int, typer.Option(min=1, help="Good test images.")] = 20,
+    test_per_defect: Annotated[int, typer.Option(min=1, help="Test images of each defect.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the images.")] = 0,
+) -> None:
+    """Write generated categories in the layout of MVTec AD: textures and objects, defects and their masks.
+
+    Example: bench data synthesize datasets/generated --category mesh --train 50
+    """
+    config = SyntheticConfig(side=side, train=train, test_good=test_good, test_per_defect=test_per_defect)
+    for name in category or list(GENERATED):
+        synthesize(root, name, config, seed)
+        out_console.print(f"{root / name}: {GENERATED[name]}", markup=False)
+
+
+def doctor() -> None:
+    """Say what this machine can measure, and what it cannot and why.
+
+    Example: bench doctor
+    """
+    here = environment(resolve_device("auto"))
+    table = Table("what", "available", "detail", box=None)
+    for capability in here.capabilities:
+        table.add_row(capability.name, "yes" if capability.available else "no", capability.detail)
+    memory = "unknown" if here.memory_bytes is None else f"{here.memory_bytes / 2**30:.1f} GiB"
+    out_console.print(f"device {here.device}: {here.device_name}; {here.cores} cores, {memory}", markup=False)
+    out_console.print(f"{here.system}, Python {here.python}, torch {here.packages['torch']}", markup=False)
+    out_console.print(table)
+
+
+def _show_cells(config: RunConfig) -> None:
+    """Print the cells and what each will cost on this machine."""
+    flops_per_s = matmul_flops_per_s(resolve_device(config.device))
+    title = f"{config.suite}: estimated at {flops_per_s / 1e9:,.0f} GFLOP/s, this device's rate in matrix products"
+    table = Table("cell", "side", "windows/epoch", "steps/epoch", "time/epoch", "cell, at least", title=title, box=None)
+    total_s = 0.0
+    for cell in plan(config):
+        cost = estimate(cell, config, *expected_images(cell.category, config), flops_per_s)
+        total_s += cost.at_least_s
+        numbers = (f"{cost.image_side}", f"{cost.windows_per_epoch:,}", f"{cost.steps_per_epoch:,}")
+        table.add_row(cell.name, *numbers, duration(cost.epoch_s), duration(cost.at_least_s))
+    out_console.print(table)
+    out_console.print(f"{len(plan(config))} cells, at least {duration(total_s)} of arithmetic alone")
+
+
+def _show_outcome(outcome: Outcome) -> None:
+    """Print each cell's scores and time, and where the rest is."""
+    table = Table("cell", "status", "segmentation", "detection", "time/epoch", box=None)
+    directory = RunDirectory(outcome.directory)
+    for cell in outcome.cells:
+        folder = directory.cell(cell.name)
+        status = read_model(CellStatus, folder.root / "status.json")
+        shown = (
+            _shown(read_model(CellRecord, folder.record)) if status.status == "done" else [status.error or "", "", ""]
+        )
+        table.add_row(cell.name, status.status, *shown)
+    out_console.print(table)
+    out_console.print(f"run: {outcome.directory}\nreport: bench report {outcome.directory}", markup=False)
+
+
+def _shown(record: CellRecord) -> list[str]:
+    metrics = {metric.name: metric for metric in record.metrics}
+    shown = []
+    for name in ("segmentation_auroc", "detection_auroc", "time_per_epoch"):
+        metric = metrics[name]
+        number = "unavailable" if metric.value is None else f"{metric.value:.2f} {metric.unit}"
+        shown.append(f"{number} ({metric.tag})" if metric.tag == "estimated" else number)
+    return shown

@@ -1,0 +1,155 @@
+"""The MVTec AD layout, read strictly: what is not as it should be is an error that names the file.
+
+<root>/<category>/train/good/*.png
+<root>/<category>/test/<good|defect>/*.png
+<root>/<category>/ground_truth/<defect>/<stem>_mask.png
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.images import inspect_image
+from profiles.errors import DataError
+
+GOOD = "good"
+AGAIN = "download the category again"
+
+
+class TestedImage(NamedTuple):
+    """A test image; *mask* is absent where *defect* is `good`."""
+
+    path: Path
+    defect: str
+    mask: Path | None
+
+
+class Category(NamedTuple):
+    """The files of one category, in the order of their names."""
+
+    name: str
+    train: tuple[Path, ...]
+    test: tuple[TestedImage, ...]
+
+
+def _entries(folder: Path, what: str) -> list[Path]:
+    """List a folder by name, hidden files left out.
+
+    Raises:
+        DataError: it is missing, unreadable or empty.
+
+    """
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(folder, got=error.strerror or "an unreadable folder", expected=what, fix=AGAIN) from error
+    if not entries:
+        raise DataError(folder, got="an empty folder", expected=what, fix=AGAIN)
+    return entries
+
+
+def _images(folder: Path) -> list[Path]:
+    images = _entries(folder, "a folder of PNG images")
+    for path in images:
+        if path.suffix.lower() != ".png" or not path.is_file():
+            raise DataError(path, got="something other than a PNG file", expected="PNG files only", fix="remove it")
+    return images
+
+
+def list_categories(root: Path) -> list[str]:
+    """Return the categories under *root*: its folders that hold a `train` folder.
+
+    Raises:
+        DataError: *root* is missing, unreadable, or holds none.
+
+    """
+    names = [path.name for path in _entries(root, "a folder of categories") if (path / "train").is_dir()]
+    if not names:
+        raise DataError(
+            root, got="no category", expected="<category>/train/good/*.png", fix="name the data set's folder"
+        )
+    return names
+
+
+def read_category(root: Path, name: str) -> Category:
+    """List the files of a category and check that they belong together; their contents are not read.
+
+    Raises:
+        DataError: a folder is missing or empty, a file is no PNG, a defective image has no mask or a mask no image.
+
+    """
+    known = list_categories(root)
+    if name not in known:
+        raise DataError(root, got=f"category {name!r}", expected=f"one of {', '.join(known)}", fix="check --category")
+    folder = root / name
+    train = _images(folder / "train" / GOOD)
+    defects = [path.name for path in _entries(folder / "test", "folders of test images")]
+    test = [image for defect in defects for image in _test_images(folder, defect)]
+    _refuse_masks_without_image(folder / "ground_truth", test)
+    return Category(name, tuple(train), tuple(test))
+
+
+def _test_images(folder: Path, defect: str) -> list[TestedImage]:
+    """List the test images of one defect, each with its mask.
+
+    Raises:
+        DataError: an image has no mask.
+
+    """
+    images = []
+    for path in _images(folder / "test" / defect):
+        mask = folder / "ground_truth" / defect / f"{path.stem}_mask.png"
+        if defect != GOOD and not mask.is_file():
+            raise DataError(path, got="no mask", expected=str(mask), fix=AGAIN)
+        images.append(TestedImage(path, defect, None if defect == GOOD else mask))
+    return images
+
+
+def _refuse_masks_without_image(ground_truth: Path, test: list[TestedImage]) -> None:
+    wanted = {image.mask for image in test}
+    for defect in _entries(ground_truth, "folders of masks") if wanted - {None} else []:
+        for mask in _images(defect):
+            if mask not in wanted:
+                expected = f"test/{defect.name}/{mask.stem.removesuffix('_mask')}.png"
+                raise DataError(mask, got="a mask without its image", expected=expected, fix=AGAIN)
+
+
+def inspect_category(category: Category) -> None:
+    """Check every file of a category by its checksums: nothing is decoded, nothing damaged passes.
+
+    Raises:
+        DataError: a file is no PNG, breaks off or is not square, or a mask differs in size from its image.
+
+    """
+    for path in category.train:
+        inspect_image(path)
+    for image in category.test:
+        side = inspect_image(image.path)
+        if image.mask is not None and (mask_side := inspect_image(image.mask)) != side:
+            got, expected = f"{mask_side} x {mask_side} pixels", f"{side} x {side}, as {image.path}"
+            raise DataError(image.mask, got=got, expected=expected, fix=AGAIN)
+
+
+def split_validation(train: tuple[Path, ...], order: list[int]) -> tuple[list[Path], list[Path]]:
+    """Divide training images into those trained on and those validated on: min(20, ⌊10 %⌋), at least one.
+
+    Args:
+        train: the training images.
+        order: a random permutation of their indices; its head is taken for validation.
+
+    Raises:
+        DataError: no image is left to train on.
+
+    """
+    count = max(1, min(20, len(train) // 10))
+    if count >= len(train):
+        raise DataError(
+            train[0].parent,
+            got=f"{len(train)} training image(s)",
+            expected="at least two, as one is kept for validation",
+            fix="add training images",
+        )
+    validation = set(order[:count])
+    return (
+        [path for index, path in enumerate(train) if index not in validation],
+        [path for index, path in enumerate(train) if index in validation],
+    )

@@ -1,0 +1,121 @@
+"""A run's directory: where each file is, and writing that is never seen half-done.
+
+manifest.json environment.json config.toml events.jsonl results.csv
+cells/<category>/<model>-<pipeline>/seed<k>/
+    status.json record.json epochs.csv stages.csv telemetry.csv traces/ checkpoints/ maps/
+"""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic_ns
+
+from pydantic import BaseModel
+
+from profiles.errors import RunDirectoryError
+from profiles.record import CellStatus, EpochRow, StageRow, Status, TelemetryRow, read_model, write_csv
+
+Scalar = str | int | float | bool | None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace *path* by *content*: written aside, synced, renamed, so that a reader sees the old or the new."""
+    aside = path.with_name(path.name + ".part")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def write_model(path: Path, model: BaseModel) -> None:
+    """Write a model as JSON, atomically."""
+    write_atomically(path, model.model_dump_json(indent=2).encode() + b"\n")
+
+
+def now() -> str:
+    """Return the time of day: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class CellDirectory:
+    """The folder of one cell."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.record = root / "record.json"
+        self.epochs = root / "epochs.csv"
+        self.stages = root / "stages.csv"
+        self.traces = root / "traces"
+        self.checkpoints = root / "checkpoints"
+        self.maps = root / "maps"
+        self.error = root / "error.txt"
+
+    def create(self) -> None:
+        """Make the folder, with its status and the headers of its tables."""
+        self.checkpoints.mkdir(parents=True)
+        self.maps.mkdir()
+        self.traces.mkdir()
+        self.clear_tables()
+        write_csv(self.root / "telemetry.csv", TelemetryRow._fields, [])
+        self.set_status("pending")
+
+    def clear_tables(self) -> None:
+        """Empty the tables of epochs and stages."""
+        write_csv(self.epochs, EpochRow._fields, [])
+        write_csv(self.stages, StageRow._fields, [])
+
+    def set_status(self, status: Status, error: str | None = None) -> None:
+        """Replace the cell's status."""
+        write_model(self.root / "status.json", CellStatus(status=status, error=error))
+
+    def status(self) -> Status:
+        """Read the cell's status.
+
+        Raises:
+            RunDirectoryError: it is missing or damaged.
+
+        """
+        return read_model(CellStatus, self.root / "status.json").status
+
+
+class RunDirectory:
+    """The folder of one run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest = root / "manifest.json"
+        self.environment = root / "environment.json"
+        self.config = root / "config.toml"
+        self.results = root / "results.csv"
+        self.generated_data = root / "data"
+
+    def cell(self, name: str) -> CellDirectory:
+        """Return the folder of the cell of that name."""
+        return CellDirectory(self.root / "cells" / name)
+
+    def refuse_occupied(self) -> None:
+        """Check that a new run may be written here, without writing.
+
+        Raises:
+            RunDirectoryError: there is something already, or it cannot be written.
+
+        """
+        if self.root.is_dir() and any(self.root.iterdir()):
+            fix = f"another --out, or --resume --out {self.root}" if self.manifest.exists() else "another --out"
+            raise RunDirectoryError(self.root, got="a folder that is not empty", expected="a new one", fix=fix)
+        parent = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise RunDirectoryError(
+                self.root,
+                got=f"{parent}, which cannot be written",
+                expected="a writable folder",
+                fix="another --out",
+            )
+
+    def log(self, event: str, **fields: Scalar) -> None:
+        """Append a line to `events.jsonl`: what, when by the wall clock, and when by the monotonic clock (ns)."""
+        line = {"time": now(), "monotonic_ns": monotonic_ns(), "event": event, **fields}
+        with (self.root / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

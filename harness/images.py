@@ -1,0 +1,111 @@
+"""One image file, read strictly: PNG, square, whole, and brought to three 8-bit channels or to a mask.
+
+Shapes: C = 3 channels, H x W pixels.
+"""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from profiles.errors import DataError
+
+REPLACE = "replace the file with its original, or download the category again"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a PNG file.
+
+    Raises:
+        DataError: it cannot be read, is no PNG image, or breaks off.
+
+    """
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            yield image
+    except UnidentifiedImageError as error:
+        raise DataError(path, got="a file that is no PNG image", expected="a PNG image", fix=REPLACE) from error
+    except Image.DecompressionBombError as error:
+        raise DataError(path, got="an absurdly large image", expected="a camera's image", fix=REPLACE) from error
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+    ) as error:  # Pillow's ways to say "damaged"
+        raise DataError(path, got=f"a damaged image ({error})", expected="a whole PNG image", fix=REPLACE) from error
+
+
+def inspect_image(path: Path) -> int:
+    """Return the side of a square PNG, having checked its checksums without decoding it.
+
+    Raises:
+        DataError: it cannot be read, is no PNG, breaks off or is not square.
+
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        image.verify()
+    if width != height:
+        raise DataError(
+            path,
+            got=f"{width} x {height} pixels",
+            expected="a square image",
+            fix="crop or pad it to a square",
+        )
+    return width
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Bring any PNG mode to 8-bit RGB: grey repeated, palettes looked up, 16 bits cut to the upper 8.
+
+    Raises:
+        DataError: part of the image is transparent, so that its colours are not defined.
+
+    """
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        if rgba.getchannel("A").getextrema() != (255, 255):
+            raise DataError(
+                path, got="a transparent image", expected="opaque pixels", fix="flatten it onto a background"
+            )
+        return rgba.convert("RGB")
+    return image.convert("RGB")
+
+
+def read_image(path: Path, side: int) -> Tensor:
+    """Decode an image and resize it (antialiased bilinear) to *side*: (C, H, W), uint8.
+
+    Raises:
+        DataError: it cannot be read, is no PNG, breaks off or is transparent.
+
+    """
+    with _opened(path) as image:
+        rgb = _to_rgb(image, path)
+        if rgb.size != (side, side):
+            rgb = rgb.resize((side, side), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+
+
+def read_mask(path: Path, side: int) -> Tensor:
+    """Decode a mask and resize it (nearest) to *side*: (H, W), bool; true where the file is not zero.
+
+    Raises:
+        DataError: it cannot be read, is no PNG or breaks off.
+
+    """
+    with _opened(path) as image:
+        plain = image.convert("RGB") if image.mode in {"P", "PA", "LA", "RGBA"} else image
+        values = np.asarray(plain)
+        anomalous = values.astype(bool) if values.ndim == 2 else values.any(axis=-1)  # noqa: PLR2004 - H x W
+        mask = Image.fromarray(anomalous.astype(np.uint8) * 255)
+        return torch.from_numpy(np.array(mask.resize((side, side), Image.Resampling.NEAREST)) > 0)

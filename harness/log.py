@@ -1,0 +1,55 @@
+"""What a cell writes while it runs: a line per phase to `events.jsonl`, rows to `stages.csv` and `epochs.csv`."""
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.directory import CellDirectory, RunDirectory
+from profiles.clock import PhaseTimes, StageClock
+from profiles.record import EpochRow, Phase, StageRow, write_csv
+
+
+class CellLog:
+    """The log of one cell; it owns the clock."""
+
+    def __init__(self, run: RunDirectory, cell: str, clock: StageClock) -> None:
+        self._run = run
+        self._cell = cell
+        self._directory: CellDirectory = run.cell(cell)
+        self._clock = clock
+
+    @contextmanager
+    def phase(self, phase: Phase, epoch: int, carried: PhaseTimes | None = None) -> Iterator[PhaseTimes]:
+        """Time a phase; append its rows when it ends well. *carried* is the part that ran before an interruption."""
+        self._run.log("phase_start", cell=self._cell, phase=phase, epoch=epoch)
+        ended = False
+        try:
+            with self._clock.phase(phase, epoch, carried) as times:
+                yield times
+            ended = True
+        finally:
+            self._run.log("phase_stop", cell=self._cell, phase=phase, epoch=epoch, completed=ended)
+        write_csv(self._directory.stages, StageRow._fields, times.rows(), append=True)
+
+    def epoch(self, row: EpochRow) -> None:
+        """Append a finished epoch."""
+        write_csv(self._directory.epochs, EpochRow._fields, [row], append=True)
+
+    def cut_back(self, epoch: int) -> None:
+        """Drop rows that a training which goes on at *epoch* will write again, and what came before epoch 1."""
+        _filter(self._directory.epochs, EpochRow._fields, lambda row: int(row["epoch"]) < epoch)
+        _filter(
+            self._directory.stages,
+            StageRow._fields,
+            lambda row: row["phase"] in {"train", "validation"} and 0 < int(row["epoch"]) < epoch,
+        )
+
+
+def _filter(path: Path, columns: tuple[str, ...], keep: Callable[[dict[str, str]], bool]) -> None:
+    """Rewrite a table with only the whole rows that *keep* wants."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    aside = path.with_name(path.name + ".part")
+    write_csv(aside, columns, [tuple(row.values()) for row in rows if keep(row)])
+    aside.replace(path)

@@ -1,0 +1,70 @@
+"""The `fast` pipeline: every image decoded once, its patches kept as 8-bit on the device, windows cut in batches.
+
+Shapes: I images, N patches of an image, B windows, T patches of a window, K = T - 1, P values, C x S x S of a patch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.images import read_image
+from models.windows import Windows, covering_windows, cut_windows, draw_windows, to_patches
+from profiles.stages import stage
+
+
+class Batch(NamedTuple):
+    """What one step needs, on the device, values in [0, 1]."""
+
+    context_bkp: Tensor
+    positions_bt: Tensor
+    target_bp: Tensor
+
+
+def load_patches(paths: Sequence[Path], side: int, patch_side: int, device: torch.device) -> Tensor:
+    """Decode images to patches (I, N, P), uint8, on *device*.
+
+    Raises:
+        DataError: an image is damaged.
+
+    """
+    with stage("data_loading"):
+        images_ichw = torch.stack([read_image(path, side) for path in paths])
+        patches_inp = to_patches(images_ichw, patch_side)
+    with stage("transfer"):
+        return patches_inp.to(device)
+
+
+def cut_batch(patches_inp: Tensor, windows: Windows) -> Batch:
+    """Cut *windows* (on the CPU) out of *patches_inp* (uint8, on the device)."""
+    with stage("transfer"):
+        on_device = Windows(*(part.to(patches_inp.device, non_blocking=True) for part in windows))
+    with stage("patching"):
+        target_bp, context_bkp = cut_windows(patches_inp, on_device)
+        return Batch(context_bkp / 255, on_device.positions_bt, target_bp / 255)
+
+
+def as_images(patches_bp: Tensor, patch_side: int) -> Tensor:
+    """View flat patches (B, P) as images (B, C, S, S)."""
+    return patches_bp.reshape(len(patches_bp), -1, patch_side, patch_side)
+
+
+class WindowSource(NamedTuple):
+    """Images to draw windows from: their patches (I, N, P), uint8, on the device; their grid; the window's side."""
+
+    patches_inp: Tensor
+    grid: tuple[int, int]
+    window_side: int
+
+    def draw(self, per_image: int, generator: torch.Generator) -> Windows:
+        """Draw *per_image* windows of each image, in shuffled order; see `models.windows.draw_windows`."""
+        with stage("patching"):
+            return draw_windows(len(self.patches_inp), per_image, self.grid, self.window_side, generator)
+
+    def covering(self, image: int) -> Windows:
+        """Return the windows that reconstruct one image."""
+        with stage("patching"):
+            windows = covering_windows(1, self.grid, self.window_side)
+            return Windows(windows.image_b + image, windows.positions_bt)

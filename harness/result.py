@@ -1,0 +1,137 @@
+"""From a finished cell to its record, and from records to `results.csv`."""
+
+import math
+
+import torch
+
+from harness import summary
+from harness.categories import kind_of, mvtec_ad
+from harness.cells import Cell
+from harness.context import Context, Sources
+from harness.directory import CellDirectory, RunDirectory, write_model
+from harness.evaluation import Evaluated
+from harness.pictures import save_maps, save_samples
+from harness.scores import Scores
+from harness.training import Trainer
+from profiles import memory
+from profiles.record import CellRecord, Metric, ResultRow, read_model, write_csv
+
+
+def write_record(
+    cell: Cell,
+    context: Context,
+    trainer: Trainer,
+    sources: Sources,
+    evaluated: Evaluated,
+    scores: Scores | None,
+) -> CellRecord:
+    """Write the cell's pictures and its record, the record last; return it."""
+    folder, config, evaluation = context.directory.cell(cell.name), context.config, context.config.evaluation
+    if evaluation.save_maps:
+        save_maps(evaluated, folder.maps)
+    stopped_by = trainer.at.stopped_by
+    assert stopped_by is not None  # noqa: S101 - a training that ended says why
+    record = CellRecord(
+        run=context.run,
+        suite=config.suite,
+        **cell._asdict(),
+        kind=kind_of(cell.category),
+        device=str(context.device),
+        dtype="float32",
+        torch=torch.__version__,
+        commit=context.commit,
+        config_hash=config.hash(),
+        image_side=config.image_side(cell.category),
+        train_images=len(sources.train.patches_inp),
+        validation_images=len(sources.validation.patches_inp),
+        test_images=len(sources.test),
+        batch_size=config.training.batch_size,
+        steps_per_epoch=math.ceil(trainer.windows_per_epoch / config.training.batch_size),
+        windows_per_epoch=trainer.windows_per_epoch,
+        epochs=trainer.at.epoch - 1,
+        stopped_by=stopped_by,
+        best_validation_loss=trainer.at.best_validation_loss,
+        metrics=tuple(_metrics(folder, context, trainer, sources, evaluated, scores)),
+        stage_totals=tuple(summary.stage_totals(folder.stages, folder.epochs)),
+        image_scores=tuple(evaluated.image_scores()),
+        samples=tuple(save_samples(evaluated, evaluation.samples, folder.maps)),
+        caveats=tuple(_caveats(cell, context, trainer, sources, evaluated)),
+    )
+    write_model(folder.record, record)
+    return record
+
+
+def _metrics(
+    folder: CellDirectory,
+    context: Context,
+    trainer: Trainer,
+    sources: Sources,
+    evaluated: Evaluated,
+    scores: Scores | None,
+) -> list[Metric]:
+    training, tables = context.config.training, (folder.stages, folder.epochs)
+    extent = summary.Extent(
+        steps_per_epoch=math.ceil(trainer.windows_per_epoch / training.batch_size),
+        validation_steps_per_epoch=math.ceil(
+            len(sources.validation.patches_inp) * training.windows_per_image / training.batch_size
+        ),
+        measured_steps=training.measured_steps,
+        step_ns=trainer.at.step_ns,
+    )
+    limit = context.config.evaluation.images or math.inf
+    calibration_images = len(sources.train.patches_inp)
+    images = {
+        "calibration": (int(min(limit, calibration_images)), calibration_images),
+        "evaluation": (len(evaluated.images), len(sources.test)),
+    }
+    converged = training.measured_steps is None
+    return [
+        *summary.score_metrics(scores, len(sources.test), _why_unscored(evaluated, sources)),
+        *summary.time_metrics(*tables, extent),
+        *summary.once_metrics(folder.stages, images),
+        *summary.other_metrics(
+            sum(parameter.numel() for parameter in trainer.model.parameters()),
+            memory.peak_bytes(context.device),
+            trainer.at.best_epoch if converged else None,
+        ),
+    ]
+
+
+def _why_unscored(evaluated: Evaluated, sources: Sources) -> str:
+    if len(evaluated.images) < len(sources.test):
+        return f"only {len(evaluated.images)} of {len(sources.test)} test images evaluated (evaluation.images)"
+    return "the test images are all good or all defective"
+
+
+def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, evaluated: Evaluated) -> list[str]:
+    """Return what a reader must know before believing the record."""
+    caveats = []
+    facts = mvtec_ad().get(cell.category)
+    have = len(sources.train.patches_inp) + len(sources.validation.patches_inp)
+    if facts and have != facts.train_good:
+        caveats.append(f"{have} training images; MVTec AD has {facts.train_good}")
+    if facts and len(sources.test) != facts.test_good + facts.test_defective:
+        caveats.append(f"{len(sources.test)} test images; MVTec AD has {facts.test_good + facts.test_defective}")
+    if context.device.type == "cuda":
+        caveats.append("stage times are of the host clock: they say when work was launched, not when the GPU did it")
+    if trainer.at.resumed:
+        caveats.append(
+            f"interrupted and resumed {trainer.at.resumed} time(s): the first steps after it were cold, and the time "
+            "before epoch 1 is of the last start"
+        )
+    if context.config.training.measured_steps is not None:
+        caveats.append(
+            f"time per epoch is extended from {len(trainer.at.step_ns)} measured steps of "
+            f"{math.ceil(trainer.windows_per_epoch / context.config.training.batch_size)}"
+        )
+    if len(evaluated.images) < len(sources.test):
+        caveats.append(_why_unscored(evaluated, sources))
+    return caveats
+
+
+def write_results(run: RunDirectory, cells: list[Cell]) -> None:
+    """Replace `results.csv` by the rows of every cell that has a record."""
+    records = [read_model(CellRecord, path) for cell in cells if (path := run.cell(cell.name).record).exists()]
+    aside = run.results.with_name(run.results.name + ".part")
+    write_csv(aside, ResultRow._fields, [row for record in records for row in record.result_rows()])
+    aside.replace(run.results)

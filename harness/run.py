@@ -1,0 +1,184 @@
+"""One run: every cell of a configuration, from image files to records. Start reading at `run_cell`."""
+
+import traceback
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from harness import checkpoint
+from harness.cells import Cell
+from harness.context import Context, Sources
+from harness.dataset import TestedImage, split_validation
+from harness.evaluation import Evaluated, Reconstructor, calibrate, evaluate
+from harness.log import CellLog
+from harness.pipeline import WindowSource, as_images, load_patches
+from harness.result import write_record, write_results
+from harness.scores import Scores, score
+from harness.seeding import generator_for, seed_for
+from harness.training import Setting, Trainer
+from models.loss import inpainting_loss
+from models.transformer import InpaintingTransformer
+from profiles import memory
+from profiles.clock import StageClock
+from profiles.errors import BenchError, InterruptedRunError
+from profiles.record import CellRecord
+from profiles.stages import stage
+
+
+def run_cells(cells: list[Cell], context: Context) -> int:
+    """Run the cells that are not done, one after the other; return how many failed.
+
+    A failed cell keeps its error in `status.json`, the whole of it in `error.txt`, and the others go on.
+
+    Raises:
+        InterruptedRunError: someone asked to stop; the state is saved.
+
+    """
+    failed = 0
+    for number, cell in enumerate(cells, start=1):
+        status = context.directory.cell(cell.name).status()
+        if status == "done":
+            continue
+        if status == "failed":
+            failed += 1
+            continue
+        context.reporter.say(f"cell {number} of {len(cells)}: {cell.name}")
+        failed += not _run_guarded(cell, context)
+        write_results(context.directory, cells)
+    return failed
+
+
+def _run_guarded(cell: Cell, context: Context) -> bool:
+    """Run one cell and keep its status; return whether it is done."""
+    folder = context.directory.cell(cell.name)
+    folder.set_status("running")
+    context.directory.log("cell_start", cell=cell.name)
+    try:
+        run_cell(cell, context)
+    except InterruptedRunError:
+        folder.set_status("interrupted")
+        context.directory.log("cell_stop", cell=cell.name, status="interrupted")
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever stops a cell must not stop the others; it is kept and shown
+        expected = isinstance(error, BenchError)
+        text = str(error) if expected else f"{type(error).__name__}: {error}"
+        folder.error.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        folder.set_status("failed", text)
+        context.directory.log("cell_stop", cell=cell.name, status="failed", error=text)
+        context.reporter.say(f"{cell.name} failed: {text}")
+        return False
+    folder.set_status("done")
+    context.directory.log("cell_stop", cell=cell.name, status="done")
+    return True
+
+
+def run_cell(cell: Cell, context: Context) -> CellRecord:
+    """Train and evaluate one model on one category; the record is also written to the cell's folder.
+
+    Raises:
+        InterruptedRunError: someone asked to stop; the state is saved.
+        DivergedError: the loss is not finite.
+        DataError: an image is damaged.
+
+    """
+    memory.reset_peak(context.device)
+    setting = _setting(cell, context)
+    saved = checkpoint.load_last(setting.checkpoints, context.device)
+    setting.log.cut_back(saved["progress"]["epoch"] if saved else 1)
+
+    with setting.log.phase("train", 0):
+        sources = _load(cell, context)
+        trainer = _trainer(cell, context, setting, sources)
+        if saved:
+            trainer.restore(saved)
+        else:
+            trainer.warm_up()
+
+    trainer.train()
+
+    reconstructor = _reconstructor(trainer, context)
+    with setting.log.phase("calibration", trainer.at.best_epoch):
+        trainer.save()
+        checkpoint.load_weights(trainer.model, setting.checkpoints / "best.pt", context.device)
+        mean_hw = calibrate(reconstructor, _limited(sources.train, context))
+
+    with setting.log.phase("evaluation", trainer.at.best_epoch):
+        images, side = _chosen(sources.test, context), context.config.image_side(cell.category)
+        evaluated = evaluate(reconstructor, sources.train, images, side, mean_hw)
+        with stage("scoring"):
+            scores = _scores(evaluated, sources)
+
+    return write_record(cell, context, trainer, sources, evaluated, scores)
+
+
+def _setting(cell: Cell, context: Context) -> Setting:
+    device = context.device
+    clock = StageClock(drain=partial(torch.cuda.synchronize, device)) if device.type == "cuda" else StageClock()
+    folder = context.directory.cell(cell.name)
+    return Setting(
+        cell=cell.name,
+        log=CellLog(context.directory, cell.name, clock),
+        checkpoints=folder.checkpoints,
+        traces=folder.traces,
+        reporter=context.reporter,
+        interrupt=context.interrupt,
+        profiler_steps=context.config.profiler.steps,
+    )
+
+
+def _load(cell: Cell, context: Context) -> Sources:
+    """Split the training images and decode them; test images are decoded when their turn comes."""
+    config, category = context.config, context.categories[cell.category]
+    order = torch.randperm(len(category.train), generator=generator_for(cell.seed, "split")).tolist()
+    side, patch_side = config.image_side(cell.category), config.model.patch_side
+    train, validation = (
+        WindowSource(
+            load_patches(paths, side, patch_side, context.device),
+            (side // patch_side, side // patch_side),
+            config.model.window_side,
+        )
+        for paths in split_validation(category.train, order)
+    )
+    return Sources(train, validation, category.test)
+
+
+def _trainer(cell: Cell, context: Context, setting: Setting, sources: Sources) -> Trainer:
+    config, (rows, columns) = context.config, sources.train.grid
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(cell.seed, "weights"))
+        model = InpaintingTransformer(cell.model, config.model, rows * columns).to(context.device)
+
+    def loss(prediction_bp: Tensor, target_bp: Tensor) -> Tensor:
+        side = config.model.patch_side
+        return inpainting_loss(as_images(prediction_bp, side), as_images(target_bp, side), config.loss)
+
+    return Trainer(model, sources.train, sources.validation, loss, config.training, cell.seed, setting)
+
+
+def _reconstructor(trainer: Trainer, context: Context) -> Reconstructor:
+    config = context.config
+    return Reconstructor(
+        trainer.model,
+        config.training.batch_size,
+        config.model.patch_side,
+        context.reporter,
+        context.interrupt,
+    )
+
+
+def _limited(source: WindowSource, context: Context) -> WindowSource:
+    """Keep the first images only, where the configuration says so."""
+    return source._replace(patches_inp=source.patches_inp[: context.config.evaluation.images])
+
+
+def _chosen(images: tuple[TestedImage, ...], context: Context) -> tuple[TestedImage, ...]:
+    return images[: context.config.evaluation.images]
+
+
+def _scores(evaluated: Evaluated, sources: Sources) -> Scores | None:
+    """Score the maps, unless only some images were evaluated or one of the two classes is absent."""
+    classes = {image.mask is None for image in sources.test}
+    if len(evaluated.images) < len(sources.test) or len(classes) == 1:
+        return None
+    return score(evaluated.maps_ihw, evaluated.masks_ihw)

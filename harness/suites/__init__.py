@@ -1,0 +1,1 @@
+"""The suites that `bench run --suite` knows, one TOML file each."""

@@ -1,0 +1,300 @@
+"""Training (thesis section 4.5): Adam, windows drawn anew each epoch, stop when validation no longer improves.
+
+Every step can be the last: the state at a step's end is whole, and a training resumed from it ends in the same
+numbers as one that was never stopped. The state of a finished epoch is saved at the beginning of whatever follows,
+when the epoch's rows are written, so that checkpoint and tables never contradict each other.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, NamedTuple, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from harness import checkpoint
+from harness.interrupt import Interrupt
+from harness.log import CellLog
+from harness.pipeline import Batch, WindowSource, cut_batch
+from harness.progress import Reporter
+from harness.seeding import generator_for
+from models.windows import Windows
+from profiles.clock import PhaseTimes
+from profiles.errors import DivergedError, InterruptedRunError
+from profiles.record import EpochRow, StoppedBy
+from profiles.stages import backpropagate, stage
+from profiles.window import profiler_window
+
+PROFILED_EPOCH = 2
+"""The first epoch is warm-up, so the second is the one with a profiler window."""
+
+
+class TrainingConfig(BaseModel):
+    """How a model is trained; the defaults are the thesis's."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False, description="of Adam")
+    batch_size: int = Field(default=256, gt=0, description="windows of a step")
+    max_epochs: int = Field(default=20_000, gt=0, description="epochs at most")
+    patience: int = Field(default=150, gt=0, description="epochs without a lower validation loss before it stops")
+    windows_per_image: int = Field(default=600, gt=0, description="windows of each image in an epoch")
+    warmup_steps: int = Field(default=0, ge=0, description="steps before the first epoch, kept out of every number")
+    measured_steps: int | None = Field(
+        default=None, gt=0, description="one epoch of at most so many steps, not to convergence"
+    )
+
+
+@dataclass
+class Progress:
+    """How far a training is. Epochs count from 1; epoch 0 is what comes before.
+
+    `step` counts the finished steps of `epoch`; `loss_sum` sums their windows' losses; `times` are their stages.
+    `step_ns` holds the host time of each measured step.
+    """
+
+    epoch: int = 1
+    step: int = 0
+    loss_sum: float = 0.0
+    best_epoch: int = 0
+    best_validation_loss: float = math.inf
+    stopped_by: StoppedBy | None = None
+    resumed: int = 0
+    step_ns: list[int] = field(default_factory=list)
+    times: PhaseTimes | None = None
+
+    def to_state(self) -> dict[str, Any]:
+        """Return plain values, fit for a checkpoint."""
+        return {**vars(self), "times": self.times.to_state() if self.times else None}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Read back what `to_state` returned."""
+        return cls(**{**state, "times": PhaseTimes.from_state(state["times"]) if state["times"] else None})
+
+
+class Setting(NamedTuple):
+    """Where a training takes place: its log, its folders, whom it tells and who may stop it."""
+
+    cell: str
+    log: CellLog
+    checkpoints: Path
+    traces: Path
+    reporter: Reporter
+    interrupt: Interrupt
+    profiler_steps: int
+
+
+class Trainer:
+    """A model in training: its weights, its optimizer, and how far it is.
+
+    Args:
+        model: takes (context_bkp, positions_bt) to predictions (B, P).
+        train: the images trained on.
+        validation: the images whose windows, drawn once, decide when to stop.
+        loss: predictions (B, P) and targets (B, P) to a scalar.
+        config: how.
+        seed: decides the windows.
+        setting: where.
+
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: WindowSource,
+        validation: WindowSource,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        config: TrainingConfig,
+        seed: int,
+        setting: Setting,
+    ) -> None:
+        self.model = model
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        self.at = Progress()
+        self._train = train
+        self._validation = validation
+        self._loss = loss
+        self._config = config
+        self._seed = seed
+        self._setting = setting
+        self._device = train.patches_inp.device
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)  # on the device: no wait per step
+        self._validation_windows = validation.draw(
+            config.windows_per_image, generator_for(seed, "windows", "validation")
+        )
+
+    @property
+    def windows_per_epoch(self) -> int:
+        """Windows of a whole epoch, whether or not one is run."""
+        return len(self._train.patches_inp) * self._config.windows_per_image
+
+    def restore(self, state: checkpoint.State) -> None:
+        """Go on from what `save` wrote."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.at = Progress.from_state(state["progress"])
+        self.at.resumed += 1
+        self._loss_sum.fill_(self.at.loss_sum)
+
+    def save(self) -> None:
+        """Write `last.pt`, the state to go on from."""
+        with stage("checkpoint"):
+            self.at.loss_sum = self._loss_sum.item()
+            state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+            checkpoint.save(self._setting.checkpoints / "last.pt", {**state, "progress": self.at.to_state()})
+
+    def warm_up(self) -> None:
+        """Run the steps that no number counts; with few measured steps, the profiler window is among them."""
+        windows = self._draw(0)
+        steps, profiled = self._config.warmup_steps, self._setting.profiler_steps
+        for batch in self._batches(windows, 0, steps):
+            self._step(batch)
+        if self._config.measured_steps is not None and profiled:
+            with profiler_window(self._setting.traces / "warmup.pt.trace.json.gz"):
+                for batch in self._batches(windows, steps, steps + profiled):
+                    self._step(batch)
+
+    def train(self) -> None:
+        """Train to the stopping rule, from wherever the training is.
+
+        Raises:
+            InterruptedRunError: someone asked to stop; `last.pt` holds the state.
+            DivergedError: the loss is not finite; the checkpoints are those of the last good epoch.
+
+        """
+        try:
+            while self.at.stopped_by is None:
+                self._epoch()
+        except InterruptedRunError:
+            self._refuse_infinite(self._loss_sum.item())
+            self.save()
+            raise
+        finally:
+            self._setting.reporter.end()
+
+    def _epoch(self) -> None:
+        """Train and validate one epoch, write its rows, and move on to the next."""
+        at = self.at
+        profiled = at.epoch == PROFILED_EPOCH and self._setting.profiler_steps > 0
+        with self._setting.log.phase("train", at.epoch, at.times) as train_times:
+            at.times = train_times
+            windows = self._train_epoch(profiled=profiled)
+        with self._setting.log.phase("validation", at.epoch) as validation_times:
+            validation_loss = self._validate()
+            train_loss = self._loss_sum.item() / windows
+            self._refuse_infinite(train_loss, validation_loss)
+            if is_best := validation_loss < at.best_validation_loss:
+                at.best_epoch, at.best_validation_loss = at.epoch, validation_loss
+                with stage("checkpoint"):
+                    checkpoint.save(self._setting.checkpoints / "best.pt", {"model": self.model.state_dict()})
+        wall_s = (train_times.wall_ns + validation_times.wall_ns) / 1e9
+        row = EpochRow(at.epoch, train_loss, validation_loss, wall_s, windows, is_best, profiled)
+        self._setting.log.epoch(row)
+        at.stopped_by = self._stopping_rule()
+        self._tell(row)
+        at.epoch, at.step, at.times = at.epoch + 1, 0, None
+        self._loss_sum.zero_()
+
+    def _train_epoch(self, *, profiled: bool) -> int:
+        """Run the epoch's steps that are not yet done; return how many windows it has in all."""
+        at = self.at
+        if at.epoch > 1 and at.step == 0:
+            self.save()
+        windows = self._draw(at.epoch)
+        steps = self._limited(self._steps_of(windows))
+        self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", len(windows.image_b), "windows")
+        window_end = min(1 + self._setting.profiler_steps, steps)
+        if profiled and at.step < window_end:
+            self._counted_steps(windows, 1)
+            with profiler_window(self._setting.traces / f"epoch{at.epoch:04d}.pt.trace.json.gz"):
+                self._counted_steps(windows, window_end)
+        self._counted_steps(windows, steps)
+        return min(steps * self._config.batch_size, len(windows.image_b))
+
+    def _counted_steps(self, windows: Windows, stop: int) -> None:
+        """Run the epoch's steps up to *stop*, each of which can be the last."""
+        at = self.at
+        for batch in self._batches(windows, at.step, stop):
+            started_ns = perf_counter_ns()
+            loss = self._step(batch)
+            self._loss_sum += loss.double() * len(batch.target_bp)
+            at.step += 1
+            if self._config.measured_steps is not None:
+                at.step_ns.append(perf_counter_ns() - started_ns)
+            self._setting.reporter.advance(len(batch.target_bp))
+            self._setting.interrupt.check()
+
+    def _step(self, batch: Batch) -> Tensor:
+        """Take one optimizer step; return the loss before it."""
+        loss = self._batch_loss(batch)
+        backpropagate(loss)
+        with stage("optimizer"):
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return loss.detach()
+
+    def _batch_loss(self, batch: Batch) -> Tensor:
+        prediction_bp = self.model(batch.context_bkp, batch.positions_bt)
+        with stage("loss") as mark:
+            return mark.output(self._loss(mark.input(prediction_bp), batch.target_bp))
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Return the mean loss of the validation windows, or of as many as steps are measured."""
+        loss_sum, count = torch.zeros_like(self._loss_sum), 0
+        windows = self._validation_windows
+        for batch in self._batches(windows, 0, self._limited(self._steps_of(windows)), self._validation):
+            loss_sum += self._batch_loss(batch).double() * len(batch.target_bp)
+            count += len(batch.target_bp)
+            self._setting.interrupt.check()
+        return loss_sum.item() / count
+
+    def _draw(self, epoch: int) -> Windows:
+        return self._train.draw(self._config.windows_per_image, generator_for(self._seed, "windows", "train", epoch))
+
+    def _steps_of(self, windows: Windows) -> int:
+        return math.ceil(len(windows.image_b) / self._config.batch_size)
+
+    def _limited(self, steps: int) -> int:
+        return min(steps, self._config.measured_steps or steps)
+
+    def _batches(self, windows: Windows, start: int, stop: int, source: WindowSource | None = None) -> Iterator[Batch]:
+        """Cut the batches of steps *start* to *stop*, out of the training images unless told otherwise."""
+        size = self._config.batch_size
+        for step in range(start, stop):
+            chosen = windows.select(slice(step * size, (step + 1) * size))
+            yield cut_batch((source or self._train).patches_inp, chosen)
+
+    def _stopping_rule(self) -> StoppedBy | None:
+        if self._config.measured_steps is not None:
+            return "measured_steps"
+        if self.at.epoch - self.at.best_epoch >= self._config.patience:
+            return "patience"
+        return "max_epochs" if self.at.epoch >= self._config.max_epochs else None
+
+    def _refuse_infinite(self, *losses: float) -> None:
+        """Stop a training that has lost its way.
+
+        Raises:
+            DivergedError: one of *losses* is NaN or infinite.
+
+        """
+        if not all(math.isfinite(loss) for loss in losses):
+            message = (
+                f"the loss became {losses[0] if len(losses) == 1 else losses} in epoch {self.at.epoch}; the last good "
+                f"checkpoint is kept; a lower training.learning_rate may help"
+            )
+            raise DivergedError(message)
+
+    def _tell(self, row: EpochRow) -> None:
+        text = f"epoch {row.epoch}: train {row.train_loss:.5f}, validation {row.validation_loss:.5f}"
+        best = " (best)" if row.is_best else f" (best {self.at.best_validation_loss:.5f} in epoch {self.at.best_epoch})"
+        rate = f", {row.windows / row.wall_s:,.0f} windows/s"
+        self._setting.reporter.milestone(
+            f"{self._setting.cell}: {text}{best}{rate}", last=self.at.stopped_by is not None
+        )

@@ -1,0 +1,1 @@
+"""One file per attention variant, and one table that names them."""

@@ -1,0 +1,34 @@
+"""Multi-head softmax attention: softmax(Q Kᵀ / √d) V (Vaswani et al. 2017; thesis section 2.2.1).
+
+Shapes: B windows, T tokens, D width, H heads, E width of a head.
+"""
+
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+from torch import Tensor, nn
+
+
+class SoftmaxAttention(nn.Module):
+    """Mix tokens by softmax attention; 4·(D² + D) parameters.
+
+    Args:
+        width: D, a multiple of *heads*.
+        heads: H.
+
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query_projection = nn.Linear(width, width)
+        self.key_projection = nn.Linear(width, width)
+        self.value_projection = nn.Linear(width, width)
+        self.out_projection = nn.Linear(width, width)
+
+    def forward(self, x_btd: Tensor) -> Tensor:
+        """Return the mixed tokens, in the shape of *x_btd*."""
+        q_bhte = self.query_projection(x_btd).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k_bhte = self.key_projection(x_btd).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        v_bhte = self.value_projection(x_btd).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        mixed_bhte = F.scaled_dot_product_attention(q_bhte, k_bhte, v_bhte)
+        mixed: Tensor = self.out_projection(mixed_bhte.transpose(1, 2).flatten(2))
+        return mixed

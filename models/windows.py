@@ -1,0 +1,94 @@
+"""Patches and windows (thesis section 4.2.1; spec section 3), in numbers that start at 0.
+
+Patches of an image are numbered row by row over its grid. A window is L x L of them; one is missing.
+Shapes: I images, N patches of an image, B windows, T = L·L patches of a window, K = T - 1, P = C·S·S values of a patch.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+def to_patches(images_ichw: Tensor, patch_side: int) -> Tensor:
+    """Cut images (I, C, H, W) into patches (I, N, P), each flattened from C x S x S.
+
+    H and W are multiples of *patch_side*.
+    """
+    i, c, h, w = images_ichw.shape
+    rows, columns = h // patch_side, w // patch_side
+    grid = images_ichw.reshape(i, c, rows, patch_side, columns, patch_side)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(i, rows * columns, c * patch_side**2)
+
+
+def to_images(patches_inp: Tensor, patch_side: int, rows: int) -> Tensor:
+    """Put patches (I, N, P) back together to images (I, C, H, W); the inverse of `to_patches`."""
+    i, n, p = patches_inp.shape
+    columns, c = n // rows, p // patch_side**2
+    grid = patches_inp.reshape(i, rows, columns, c, patch_side, patch_side)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(i, c, rows * patch_side, columns * patch_side)
+
+
+class Windows(NamedTuple):
+    """Which windows: `image_b` the image of each, `positions_bt` its patches' numbers, the missing one first."""
+
+    image_b: Tensor
+    positions_bt: Tensor
+
+    def select(self, index: slice) -> "Windows":
+        """Return some of the windows."""
+        return Windows(self.image_b[index], self.positions_bt[index])
+
+
+def _windows(image_b: Tensor, top_b: Tensor, left_b: Tensor, missing_b: Tensor, columns: int, side: int) -> Windows:
+    """Windows by their upper left patch and the missing patch's number within the window."""
+    within_t = torch.arange(side * side)
+    positions_bt = (top_b[:, None] + within_t // side) * columns + left_b[:, None] + within_t % side
+    missing_b1 = missing_b[:, None]
+    others_bk = within_t[:-1] + (within_t[:-1] >= missing_b1)  # 0 … T-1 without the missing one
+    return Windows(image_b, positions_bt.gather(1, torch.cat([missing_b1, others_bk], dim=1)))
+
+
+def draw_windows(images: int, per_image: int, grid: tuple[int, int], side: int, generator: torch.Generator) -> Windows:
+    """Draw *per_image* windows of every image, each uniform over the places in the grid and over the missing patch.
+
+    Args:
+        images: I; the windows' images are 0 … I - 1, in shuffled order.
+        per_image: windows of each image.
+        grid: rows and columns of patches, each at least *side*.
+        side: L.
+        generator: the randomness; a CPU generator.
+
+    Returns:
+        I · *per_image* windows, on the CPU.
+
+    """
+    rows, columns = grid
+    count = images * per_image
+    image_b = torch.randperm(count, generator=generator) % images
+    top_b = torch.randint(rows - side + 1, (count,), generator=generator)
+    left_b = torch.randint(columns - side + 1, (count,), generator=generator)
+    missing_b = torch.randint(side * side, (count,), generator=generator)
+    return _windows(image_b, top_b, left_b, missing_b, columns, side)
+
+
+def covering_windows(images: int, grid: tuple[int, int], side: int) -> Windows:
+    """Return for each image the N windows that reconstruct it: every patch missing once (thesis 4.9 to 4.11).
+
+    The missing patch sits at the centre of its window wherever the border lets it. Windows are ordered by image, then
+    by the missing patch's number, so that their predictions, reshaped to (I, N, P), are the image's patches.
+    """
+    rows, columns = grid
+    number_n = torch.arange(rows * columns)
+    row_n, column_n = number_n // columns, number_n % columns
+    top_n = (row_n - side // 2).clamp(0, rows - side)
+    left_n = (column_n - side // 2).clamp(0, columns - side)
+    missing_n = (row_n - top_n) * side + column_n - left_n
+    image_b = torch.arange(images).repeat_interleave(rows * columns)
+    return _windows(image_b, top_n.repeat(images), left_n.repeat(images), missing_n.repeat(images), columns, side)
+
+
+def cut_windows(patches_inp: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """Return the missing patches (B, P) and the others (B, K, P) of *windows*, in the dtype of *patches_inp*."""
+    cut_btp = patches_inp[windows.image_b[:, None], windows.positions_bt]
+    return cut_btp[:, 0], cut_btp[:, 1:]

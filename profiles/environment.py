@@ -1,0 +1,148 @@
+"""The machine and its software: what a number was measured on, and what can be measured here at all."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import pynvml
+import torch
+
+from profiles.record import Capability, Environment
+
+DISTRIBUTIONS = (
+    "inpainting-bench",
+    "torch",
+    "numpy",
+    "pillow",
+    "kornia",
+    "scikit-learn",
+    "scipy",
+    "nvidia-ml-py",
+    "pytorch-fast-transformers",
+    "tensorboard",
+    "torch-tb-profiler",
+    "submitit",
+)
+
+RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
+
+
+def environment(device: torch.device) -> Environment:
+    """Describe this machine as a run on *device* sees it."""
+    cuda = device.type == "cuda"
+    board = _board(device) if cuda else {}
+    return Environment(
+        device=str(device),
+        device_name=torch.cuda.get_device_name(device) if cuda else cpu_name(),
+        driver=str(board["driver"]) if "driver" in board else None,
+        cuda=torch.version.cuda if cuda else None,
+        power_limit_w=float(board["power_limit_w"]) if "power_limit_w" in board else None,
+        sm_clock_max_mhz=int(board["sm_clock_max_mhz"]) if "sm_clock_max_mhz" in board else None,
+        cpu=cpu_name(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        memory_bytes=_memory_bytes(),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        packages=_packages(),
+        capabilities=capabilities(),
+    )
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, AttributeError):  # the system has no such figure
+        return None
+
+
+def _packages() -> dict[str, str]:
+    versions = {}
+    for name in DISTRIBUTIONS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # absent from the list means absent from the machine
+    return versions
+
+
+def _board(device: torch.device) -> dict[str, str | float]:
+    """Read driver, power limit and largest clock; what the driver does not tell is left out."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    board: dict[str, str | float] = {}
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(index).uuid}")
+        board["driver"] = pynvml.nvmlSystemGetDriverVersion()
+        board["power_limit_w"] = pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000
+        board["sm_clock_max_mhz"] = pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
+    except pynvml.NVMLError:
+        return board  # `capabilities` says that and why NVML does not answer
+    return board
+
+
+def capabilities() -> tuple[Capability, ...]:
+    """Say what this machine can measure, and what it cannot and why."""
+    return (_cuda(), _nvml(), _rapl(), _profiler(), *(_extra(*row) for row in _EXTRAS), _slurm())
+
+
+def _cuda() -> Capability:
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        return Capability(name="CUDA device", available=True, detail=names)
+    why = "torch is built without CUDA" if torch.version.cuda is None else "no device answers"
+    return Capability(name="CUDA device", available=False, detail=f"{why}: runs on the CPU")
+
+
+def _nvml() -> Capability:
+    try:
+        pynvml.nvmlInit()
+        detail = f"driver {pynvml.nvmlSystemGetDriverVersion()}"
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return Capability(name="NVML", available=False, detail=f"{error}: no power, clocks or energy of a GPU")
+    return Capability(name="NVML", available=True, detail=detail)
+
+
+def _rapl() -> Capability:
+    if os.access(RAPL, os.R_OK):
+        return Capability(name="CPU package energy", available=True, detail=f"RAPL counter {RAPL}")
+    why = "the kernel exposes no RAPL counter" if not RAPL.exists() else f"{RAPL} is not readable for this user"
+    return Capability(name="CPU package energy", available=False, detail=why)
+
+
+def _profiler() -> Capability:
+    available = torch.profiler.kineto_available()
+    activities = torch.profiler.supported_activities()  # type: ignore[no-untyped-call]
+    detail = (
+        ", ".join(sorted(activity.name for activity in activities)) if available else "torch is built without Kineto"
+    )
+    return Capability(name="torch.profiler", available=available, detail=detail)
+
+
+_EXTRAS = (
+    ("fast-transformers attention", "fast_transformers", "pip install 'inpainting-bench[thesis]'"),
+    ("TensorBoard profiler plugin", "torch_tb_profiler", "pip install 'inpainting-bench[tensorboard]'"),
+    ("submitit", "submitit", "pip install 'inpainting-bench[slurm]'"),
+)
+
+
+def _extra(name: str, module: str, install: str) -> Capability:
+    available = importlib.util.find_spec(module) is not None
+    return Capability(name=name, available=available, detail="installed" if available else f"not installed: {install}")
+
+
+def _slurm() -> Capability:
+    sbatch = shutil.which("sbatch")
+    return Capability(name="SLURM", available=sbatch is not None, detail=sbatch or "no sbatch on PATH")

@@ -1,0 +1,57 @@
+"""Every error a user can meet, with the exit code it ends in.
+
+BenchError                  1   something failed
+    InputError              2   wrong use or input
+        ConfigError             a suite, a configuration file, an option
+        DataError               a data set, an image, a mask
+        RunDirectoryError       a run's directory
+    DivergedError           1   a training whose loss is not a number
+    NothingMeasuredError    5   nothing to show
+    InterruptedRunError   130   stopped by the user; state saved
+"""
+
+
+class BenchError(Exception):
+    """The root: no other exception reaches a user. Its text is one line."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class InputError(BenchError):
+    """What was given cannot be used: says where, what was got, what was expected and how to mend it."""
+
+    exit_code = 2
+
+    def __init__(self, where: object, *, got: str, expected: str, fix: str) -> None:
+        super().__init__(f"{where}: got {got}; expected {expected}; fix: {fix}")
+
+
+class ConfigError(InputError):
+    """A suite, a configuration file or a command-line option."""
+
+
+class DataError(InputError):
+    """A data set, an image or a mask."""
+
+
+class RunDirectoryError(InputError):
+    """A run's directory that is missing, occupied, unwritable or damaged."""
+
+
+class DivergedError(BenchError):
+    """The loss became NaN or infinite; the cell keeps its last good checkpoint."""
+
+
+class NothingMeasuredError(BenchError):
+    """There is no finished measurement to show."""
+
+    exit_code = 5
+
+
+class InterruptedRunError(BenchError):
+    """A signal asked the run to stop; what it had is saved."""
+
+    exit_code = 130

@@ -1,0 +1,298 @@
+"""The run record: what a run writes and a report reads. The only meeting place of `harness` and `reports`.
+
+One table of keys, types and units. JSON files hold pydantic models, CSV files rows of the named tuples below, whose
+fields are the columns.
+
+Schema versions:
+    1  first.
+"""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from profiles.errors import RunDirectoryError
+
+SCHEMA_VERSION = 1
+
+Phase = Literal["train", "validation", "calibration", "evaluation"]
+Direction = Literal["forward", "backward", "none"]
+Tag = Literal["measured", "estimated", "unavailable"]
+StoppedBy = Literal["patience", "max_epochs", "measured_steps"]
+Status = Literal["pending", "running", "done", "failed", "interrupted"]
+
+UNATTRIBUTED = "unattributed"
+
+
+class StageRow(NamedTuple):
+    """`stages.csv`: one stage of one phase of one epoch, in one direction.
+
+    Epoch 0 is what comes before the first epoch: images are decoded, warm-up steps run. `calibration` and
+    `evaluation` carry the epoch whose weights they use. An empty `busy_s` is unavailable.
+    """
+
+    phase: Phase
+    epoch: int
+    stage: str
+    direction: Direction
+    exposed_s: float
+    busy_s: float | None
+    share: float
+    calls: int
+    tag: Tag
+
+
+class EpochRow(NamedTuple):
+    """`epochs.csv`: one epoch; `wall_s` is its training plus its validation."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    wall_s: float
+    windows: int
+    is_best: bool
+    profiled: bool
+
+
+class ResultRow(NamedTuple):
+    """`results.csv`: one metric of one cell."""
+
+    run: str
+    suite: str
+    category: str
+    kind: str
+    model: str
+    pipeline: str
+    seed: int
+    device: str
+    dtype: str
+    metric: str
+    value: float | None
+    unit: str
+    n: int | None
+    spread: float | None
+    tag: Tag
+
+
+class TelemetryRow(NamedTuple):
+    """`telemetry.csv`: one sample of one device."""
+
+    time_s: float
+    device: str
+    power_w: float | None
+    utilization_pct: float | None
+    memory_bytes: int | None
+    temperature_c: float | None
+    sm_clock_mhz: float | None
+    throttle: str | None
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Metric(_Frozen):
+    """One number with its unit and standing.
+
+    `value` is the median of `n` observations and `spread` their interquartile range; either is absent where it
+    does not apply. Percentages run from 0 to 100. What is `unavailable` has no value but a `reason`.
+    """
+
+    name: str
+    value: float | None
+    unit: Literal["%", "s", "J", "bytes", "1/s", "epoch", "count"]
+    n: int | None = None
+    spread: float | None = None
+    tag: Tag
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _unavailable_has_no_value(self) -> Self:
+        if (self.value is None) != (self.tag == "unavailable") or (self.value is None) != (self.reason is not None):
+            message = f"{self.name}: no value, the tag 'unavailable' and a reason come together or not at all"
+            raise ValueError(message)
+        return self
+
+
+class StageTotal(_Frozen):
+    """One stage of one phase, summed over the epochs that count (epoch 0 and profiled ones left out)."""
+
+    phase: Phase
+    stage: str
+    direction: Direction
+    exposed_s: float
+    share: float
+    epochs: int
+
+
+class ImageScore(_Frozen):
+    """A test image's detection score: the largest value of its anomaly map."""
+
+    image: str
+    defect: str
+    score: float
+
+
+class SampleMap(_Frozen):
+    """A picture under `maps/`: image, mask, reconstruction and anomaly map side by side."""
+
+    image: str
+    defect: str
+    file: str
+
+
+class CellRecord(_Frozen):
+    """Everything measured of one cell: one model on one category, by one pipeline, from one seed.
+
+    `record.json`. `batch_size`, `steps_per_epoch` and `windows_per_epoch` describe a whole epoch, whether or not
+    one was run.
+    """
+
+    schema_version: Literal[1] = 1
+    run: str
+    suite: str
+    category: str
+    kind: str
+    model: str
+    pipeline: str
+    seed: int
+    device: str
+    dtype: str
+    torch: str
+    commit: str
+    config_hash: str
+    image_side: int
+    train_images: int
+    validation_images: int
+    test_images: int
+    batch_size: int
+    steps_per_epoch: int
+    windows_per_epoch: int
+    epochs: int
+    stopped_by: StoppedBy
+    best_validation_loss: float
+    metrics: tuple[Metric, ...]
+    stage_totals: tuple[StageTotal, ...]
+    image_scores: tuple[ImageScore, ...]
+    samples: tuple[SampleMap, ...]
+    caveats: tuple[str, ...]
+
+    def result_rows(self) -> list[ResultRow]:
+        """Return the cell's rows of `results.csv`."""
+        return [
+            ResultRow(
+                run=self.run,
+                suite=self.suite,
+                category=self.category,
+                kind=self.kind,
+                model=self.model,
+                pipeline=self.pipeline,
+                seed=self.seed,
+                device=self.device,
+                dtype=self.dtype,
+                metric=metric.name,
+                value=metric.value,
+                unit=metric.unit,
+                n=metric.n,
+                spread=metric.spread,
+                tag=metric.tag,
+            )
+            for metric in self.metrics
+        ]
+
+
+class CellStatus(_Frozen):
+    """`status.json` of a cell."""
+
+    status: Status
+    error: str | None = None
+
+
+class Manifest(_Frozen):
+    """`manifest.json`: which run this is, how it was started and how it ended. Times are ISO 8601, UTC."""
+
+    schema_version: Literal[1] = 1
+    run: str
+    suite: str
+    command: str
+    version: str
+    commit: str
+    dirty: bool | None
+    config_hash: str
+    started: str
+    ended: str | None
+    status: Status
+    cells: tuple[str, ...]
+
+
+class Capability(_Frozen):
+    """Something that this machine can or cannot measure, and why."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+class Environment(_Frozen):
+    """`environment.json`: the machine and its software. What could not be read is absent, never 0."""
+
+    device: str
+    device_name: str
+    driver: str | None
+    cuda: str | None
+    power_limit_w: float | None
+    sm_clock_max_mhz: int | None
+    cpu: str
+    cores: int
+    threads: int
+    memory_bytes: int | None
+    system: str
+    python: str
+    packages: dict[str, str]
+    capabilities: tuple[Capability, ...]
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_model(kind: type[Model], path: Path) -> Model:
+    """Read a JSON file of the run's directory.
+
+    Raises:
+        RunDirectoryError: the file is missing, unreadable, not JSON, or not what *kind* describes.
+
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RunDirectoryError(
+            path,
+            got=error.strerror or "an unreadable file",
+            expected="a run's file",
+            fix="name a run's directory",
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RunDirectoryError(
+            path,
+            got=f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}",
+            expected=f"a {kind.__name__} of schema version {SCHEMA_VERSION}",
+            fix="delete the damaged cell's folder and resume the run, or read it with the version that wrote it",
+        ) from error
+
+
+def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]], *, append: bool = False) -> None:
+    """Write *rows* under a header of *columns*; with *append*, add them to a file that has one.
+
+    An absent value is an empty field; a boolean is `true` or `false`; a float keeps every digit.
+    """
+    with path.open("a" if append else "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if not append:
+            writer.writerow(columns)
+        writer.writerows(
+            ["" if v is None else str(v).lower() if v is True or v is False else v for v in r] for r in rows
+        )
