@@ -46,3 +46,7 @@ def main() -> None:
     except BenchError as error:
         sys.stderr.write(f"bench: {error}\n")
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def load(path: Path, device: torch.device) -> State:
     """
     try:
         state: State = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, struct.error, pickle.UnpicklingError) as error:
         got, fix = f"a damaged checkpoint ({error})", "delete the cell's folder `checkpoints` and --resume"
         raise RunDirectoryError(path, got=got, expected="a checkpoint of this program", fix=fix) from error
     return state

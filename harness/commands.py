@@ -1,11 +1,12 @@
 """The commands `run`, `suites`, `data` and `doctor`: words in, words out; the work is done elsewhere."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from harness.cells import plan
 from harness.config import RunConfig, assign, build, file_table, set_key, suite_names, suite_table
@@ -22,7 +23,10 @@ from profiles.record import CellRecord, CellStatus, read_model
 DEFAULT_SUITE = "smoke"
 Strings = list[str]
 
-out_console = Console(highlight=False, soft_wrap=True)
+PLAIN_WIDTH = 200
+"""Columns of a table that goes to a file or a pipe."""
+
+out_console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 def run(
@@ -149,7 +153,9 @@ def _show_cells(config: RunConfig) -> None:
     """Print the cells and what each will cost on this machine."""
     flops_per_s = matmul_flops_per_s(resolve_device(config.device))
     title = f"{config.suite}: estimated at {flops_per_s / 1e9:,.0f} GFLOP/s, this device's rate in matrix products"
-    table = Table("cell", "side", "windows/epoch", "steps/epoch", "time/epoch", "cell, at least", title=title, box=None)
+    out_console.print(title)
+    columns = ("side", "windows/epoch", "steps/epoch", "time/epoch", "cell, at least")
+    table = Table(Column("cell", overflow="fold"), *columns, box=None)
     total_s = 0.0
     for cell in plan(config):
         cost = estimate(cell, config, *expected_images(cell.category, config), flops_per_s)
@@ -162,7 +168,8 @@ def _show_cells(config: RunConfig) -> None:
 
 def _show_outcome(outcome: Outcome) -> None:
     """Print each cell's scores and time, and where the rest is."""
-    table = Table("cell", "status", "segmentation", "detection", "time/epoch", box=None)
+    columns = ("status", "segmentation", "detection", "time/epoch")
+    table = Table(Column("cell", overflow="fold"), *(Column(name, overflow="fold") for name in columns), box=None)
     directory = RunDirectory(outcome.directory)
     for cell in outcome.cells:
         folder = directory.cell(cell.name)

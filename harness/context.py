@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from harness.config import RunConfig
-from harness.dataset import Category, TestedImage
+from harness.dataset import Category, LabelledImage
 from harness.directory import RunDirectory
 from harness.interrupt import Interrupt
 from harness.pipeline import WindowSource
@@ -30,4 +30,4 @@ class Sources(NamedTuple):
 
     train: WindowSource
     validation: WindowSource
-    test: tuple[TestedImage, ...]
+    test: tuple[LabelledImage, ...]

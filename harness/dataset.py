@@ -15,7 +15,7 @@ GOOD = "good"
 AGAIN = "download the category again"
 
 
-class TestedImage(NamedTuple):
+class LabelledImage(NamedTuple):
     """A test image; *mask* is absent where *defect* is `good`."""
 
     path: Path
@@ -28,7 +28,7 @@ class Category(NamedTuple):
 
     name: str
     train: tuple[Path, ...]
-    test: tuple[TestedImage, ...]
+    test: tuple[LabelledImage, ...]
 
 
 def _entries(folder: Path, what: str) -> list[Path]:
@@ -88,7 +88,7 @@ def read_category(root: Path, name: str) -> Category:
     return Category(name, tuple(train), tuple(test))
 
 
-def _test_images(folder: Path, defect: str) -> list[TestedImage]:
+def _test_images(folder: Path, defect: str) -> list[LabelledImage]:
     """List the test images of one defect, each with its mask.
 
     Raises:
@@ -100,11 +100,11 @@ def _test_images(folder: Path, defect: str) -> list[TestedImage]:
         mask = folder / "ground_truth" / defect / f"{path.stem}_mask.png"
         if defect != GOOD and not mask.is_file():
             raise DataError(path, got="no mask", expected=str(mask), fix=AGAIN)
-        images.append(TestedImage(path, defect, None if defect == GOOD else mask))
+        images.append(LabelledImage(path, defect, None if defect == GOOD else mask))
     return images
 
 
-def _refuse_masks_without_image(ground_truth: Path, test: list[TestedImage]) -> None:
+def _refuse_masks_without_image(ground_truth: Path, test: list[LabelledImage]) -> None:
     wanted = {image.mask for image in test}
     for defect in _entries(ground_truth, "folders of masks") if wanted - {None} else []:
         for mask in _images(defect):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from harness.dataset import TestedImage
+from harness.dataset import LabelledImage
 from harness.images import read_mask
 from harness.interrupt import Interrupt
 from harness.pipeline import WindowSource, cut_batch, load_patches
@@ -86,7 +86,7 @@ def calibrate(reconstructor: Reconstructor, source: WindowSource) -> Tensor:
 class Evaluated(NamedTuple):
     """The test images with their anomaly maps, masks (true: anomalous) and 8-bit reconstructions."""
 
-    images: tuple[TestedImage, ...]
+    images: tuple[LabelledImage, ...]
     maps_ihw: NDArray[np.float32]
     masks_ihw: NDArray[np.bool_]
     reconstructions_ichw: NDArray[np.uint8]
@@ -100,7 +100,7 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(
-    reconstructor: Reconstructor, like: WindowSource, images: Sequence[TestedImage], side: int, mean_hw: Tensor
+    reconstructor: Reconstructor, like: WindowSource, images: Sequence[LabelledImage], side: int, mean_hw: Tensor
 ) -> Evaluated:
     """Reconstruct test images one after the other and map their anomalies.
 
@@ -136,7 +136,7 @@ def evaluate(
     )
 
 
-def spread_over_defects(images: Sequence[TestedImage], count: int) -> list[int]:
+def spread_over_defects(images: Sequence[LabelledImage], count: int) -> list[int]:
     """Choose *count* indices, taking the kinds of defect in turn."""
     by_defect: dict[str, list[int]] = {}
     for index, image in enumerate(images):

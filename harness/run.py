@@ -9,7 +9,7 @@ from torch import Tensor
 from harness import checkpoint
 from harness.cells import Cell
 from harness.context import Context, Sources
-from harness.dataset import TestedImage, split_validation
+from harness.dataset import LabelledImage, split_validation
 from harness.evaluation import Evaluated, Reconstructor, calibrate, evaluate
 from harness.log import CellLog
 from harness.pipeline import WindowSource, as_images, load_patches
@@ -172,7 +172,7 @@ def _limited(source: WindowSource, context: Context) -> WindowSource:
     return source._replace(patches_inp=source.patches_inp[: context.config.evaluation.images])
 
 
-def _chosen(images: tuple[TestedImage, ...], context: Context) -> tuple[TestedImage, ...]:
+def _chosen(images: tuple[LabelledImage, ...], context: Context) -> tuple[LabelledImage, ...]:
     return images[: context.config.evaluation.images]
 
 

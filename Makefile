@@ -1,0 +1,57 @@
+# Two commands for a newcomer: `make demo` and `make test`. Everything goes to .venv; nothing else is touched.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: help demo test check format lint types layers pytest clean
+
+help:
+	@echo "make demo     set up .venv, run the smoke suite, build its report and say where it is"
+	@echo "make test     set up what tests need and run all checks and tests"
+	@echo "make check    the same without setting up: format, lint, types, layers, tests"
+	@echo "make format   format the code"
+	@echo "make clean    remove .venv and the demo"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.bench
+
+demo: $(VENV)/.bench
+	rm -rf $(DEMO)
+	$(BIN)/bench run --suite smoke --out $(DEMO)
+	$(BIN)/bench report $(DEMO)
+
+test: $(VENV)/.test
+	$(MAKE) check
+
+check: lint types layers pytest
+
+format:
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types:
+	$(BIN)/mypy
+
+layers:
+	$(BIN)/lint-imports
+
+pytest:
+	$(BIN)/python -m pytest $(PYTEST)
+
+clean:
+	rm -rf $(VENV) $(DEMO)

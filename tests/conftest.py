@@ -1,0 +1,39 @@
+"""What tests share: where real images are, and data that is generated once."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from harness.synthesize import SyntheticConfig, synthesize
+
+settings.register_profile("steady", deadline=None)  # a test asserts no duration
+settings.load_profile("steady")
+
+DATA_VARIABLE = "BENCH_TEST_DATA"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder that holds `mvtec` and `mvtec-256`; skip where there is none."""
+    folder = os.environ.get(DATA_VARIABLE)
+    if not folder:
+        pytest.skip(f"no real images: {DATA_VARIABLE} names no folder")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data set of two small generated categories, not to be changed."""
+    root = tmp_path_factory.mktemp("generated")
+    for category in ("weave", "chip"):
+        synthesize(root, category, SyntheticConfig(side=64, train=6, test_good=2, test_per_defect=1), seed=0)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _default_generator() -> None:
+    """Make tests independent of their order."""
+    torch.manual_seed(0)

@@ -1,0 +1,110 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import bench
+from harness.config import build, file_table, suite_names
+from profiles.errors import BenchError
+
+runner = CliRunner()
+
+
+def lines(*arguments: str) -> str:
+    result = runner.invoke(bench.app, arguments, terminal_width=200)
+    if isinstance(result.exception, BenchError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "bench", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [
+    ["run"], ["report"], ["suites"], ["doctor"], ["data", "synthesize"],
+])  # fmt: skip
+def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
+    text = lines(*arguments, "--help")
+    assert f"Example: bench {' '.join(arguments)}" in text
+
+
+def test_without_arguments_it_shows_help() -> None:
+    assert "Usage:" in lines()
+    assert lines() == lines("--help")
+
+
+def test_version_tells_number_and_commit() -> None:
+    number, _, commit = lines("--version").removeprefix("bench ").partition(" (commit ")
+    assert number.count(".") == 2
+    assert commit
+
+
+def test_suites_lists_them_all() -> None:
+    text = lines("suites")
+    for name in suite_names():
+        assert name in text
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_a_suite_is_shown_resolved_with_the_cost_of_each_cell(name: str, tmp_path: Path) -> None:
+    text = lines("suites", name)
+    toml, _, cost = text.partition(f"{name}: estimated at")
+    (tmp_path / "shown.toml").write_text(toml.rpartition("\n")[0])
+    config = build(file_table(tmp_path / "shown.toml"), name)
+    cells = len(config.data.categories) * len(config.models) * len(config.pipelines)
+    assert cost.count("/seed0") == cells
+    assert f"{cells} cells, at least" in cost
+    assert lines("run", "--suite", name, "--dry-run").count("/seed0") == cells
+
+
+def test_options_choose_among_the_cells() -> None:
+    text = lines("run", "--suite", "mvtec-epoch", "--category", "tile", "--model", "mlsa", "--seed", "3", "--dry-run")
+    assert text.count("/seed") == 1
+    assert "tile/mlsa-fast/seed3" in text
+
+
+def test_generated_data_lands_in_the_folder_named(tmp_path: Path) -> None:
+    sizes = ["--side", "64", "--train", "2", "--test-good", "1", "--test-per-defect", "1"]
+    text = lines("data", "synthesize", str(tmp_path), "--category", "weave", *sizes)
+    assert text == f"{tmp_path}/weave: texture\n"
+    assert len(list((tmp_path / "weave" / "train" / "good").iterdir())) == 2
+
+
+def test_doctor_says_why_something_cannot_be_measured() -> None:
+    text = lines("doctor")
+    for name in ("CUDA device", "NVML", "CPU package energy", "torch.profiler", "SLURM"):
+        assert name in text
+    assert "device " in text
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), [
+    (["run", "--suite", "smok"], 2, "bench: --suite: got 'smok'; expected one of "),
+    (["run", "--suite", "smoke", "--config", "x.toml"], 2, "bench: --suite: got --config as well; expected one of"),
+    (["run", "--config", "none.toml"], 2, "bench: none.toml: got No such file or directory; expected a TOML file"),
+    (["run", "--set", "training.batch=1"], 2, "bench: command line: training.batch: got an unknown key"),
+    (["run", "--retry-failed"], 2, "bench: --retry-failed: got no --resume"),
+    (["run", "--resume"], 2, "bench: --resume: got no --out"),
+    (["run", "--suite", "mvtec-full"], 2, "bench: data.root: got nothing; expected the folder of MVTec AD"),
+    (["run", "--suite", "mvtec-full", "--data-root", "nowhere"], 2, "nowhere: got No such file or directory"),
+    (["run", "--suite", "thesis-pipeline"], 2, "bench: --pipeline: got 'thesis', which this version does not have"),
+    (["run", "--category", "bottle"], 2, "category 'bottle' cannot be generated"),
+    (["report", "nowhere"], 2, "nowhere"),
+    (["frobnicate"], 2, "No such command"),
+    (["run", "--seed", "many"], 2, "should be a valid integer"),
+])  # fmt: skip
+def test_wrong_use_is_one_line_on_stderr_and_exit_code_2(
+    arguments: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command(*arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    if done.stderr.startswith("bench: "):
+        assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []

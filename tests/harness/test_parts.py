@@ -1,0 +1,207 @@
+"""The small parts of the harness."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from harness import checkpoint, progress
+from harness.categories import kind_of, mvtec_ad
+from harness.cost import forward_flops
+from harness.directory import write_atomically
+from harness.evaluation import spread_over_defects
+from harness.dataset import LabelledImage
+from harness.progress import Reporter, duration
+from harness.seeding import generator_for, seed_for
+from harness.summary import Extent, stage_totals, time_metrics
+from models.transformer import InpaintingTransformer, ModelConfig
+from profiles.errors import RunDirectoryError
+from profiles.record import EpochRow, StageRow, write_csv
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (273_600, "3 d 04 h"),
+])  # fmt: skip
+def test_a_duration_is_written_for_a_person(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+class Time:
+    """A clock for progress."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_progress_in_a_log_is_a_plain_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    time, log = Time(), StringIO()
+    monkeypatch.setattr(progress, "monotonic", time)
+    reporter = Reporter(Console(file=log, soft_wrap=True))
+    reporter.begin("epoch 1", 100, "windows")
+    for _ in range(40):
+        time.now += 0.5
+        reporter.advance(2)
+    assert log.getvalue().splitlines() == [
+        "epoch 1: 40/100 windows, 4.0 windows/s, 15 s left",
+        "epoch 1: 80/100 windows, 4.0 windows/s, 5 s left",
+    ]
+    reporter.milestone("epoch 1 done", last=False)
+    reporter.milestone("epoch 2 done", last=False)  # too soon
+    reporter.milestone("the end", last=True)
+    assert log.getvalue().splitlines()[2:] == ["epoch 1 done", "the end"]
+
+
+def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    time, screen = Time(), StringIO()
+    monkeypatch.setattr(progress, "monotonic", time)
+    reporter = Reporter(Console(file=screen, force_terminal=True, width=120, color_system=None))
+    reporter.begin("epoch 1", 100, "windows")
+    time.now += 1
+    reporter.advance(20)
+    reporter.end()
+    assert "20/100" in screen.getvalue()
+    assert "20 windows/s" in screen.getvalue()
+
+
+def test_every_purpose_has_its_own_randomness() -> None:
+    assert seed_for(0, "windows", 1) == seed_for(0, "windows", 1)
+    seeds = [seed_for(seed, *purpose) for seed in (0, 1) for purpose in (("a",), ("a", 1), ("b", 1))]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert torch.rand(1, generator=generator_for(0, "a")) == torch.rand(1, generator=generator_for(0, "a"))
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "last.pt", {"model": {"weight": torch.arange(3)}, "progress": {"epoch": 2}})
+    state = checkpoint.load_last(tmp_path, torch.device("cpu"))
+    assert state is not None
+    assert torch.equal(state["model"]["weight"], torch.arange(3))
+    assert checkpoint.load_last(tmp_path / "none", torch.device("cpu")) is None
+
+
+class Evil:
+    """What a hostile checkpoint could hold."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("owned",)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "junk", "pickle"])
+def test_a_damaged_or_hostile_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "last.pt"
+    if damage == "pickle":
+        torch.save({"model": Evil()}, path)
+    else:
+        checkpoint.save(path, {"weight": torch.zeros(1000)})
+        path.write_bytes(path.read_bytes()[:2000] if damage == "truncated" else b"junk")
+    with pytest.raises(RunDirectoryError, match=r"last\.pt: got a damaged checkpoint"):
+        checkpoint.load(path, torch.device("cpu"))
+
+
+def test_samples_take_the_defects_in_turn() -> None:
+    images = [LabelledImage(Path(f"{defect}{i}.png"), defect, None) for defect in "abc" for i in range(3)]
+    assert [images[i].path.name for i in spread_over_defects(images, 5)] == [
+        "a0.png", "b0.png", "c0.png", "a1.png", "b1.png",
+    ]  # fmt: skip
+    assert spread_over_defects(images, 0) == []
+    assert sorted(spread_over_defects(images, 100)) == list(range(9))
+
+
+def test_the_published_facts_are_those_of_fifteen_categories() -> None:
+    facts = mvtec_ad()
+    assert len(facts) == 15
+    assert sum(each.train_good for each in facts.values()) == 3629
+    assert sum(each.test_good + each.test_defective for each in facts.values()) == 1725
+    assert sum(each.kind == "texture" for each in facts.values()) == 5
+    assert (kind_of("carpet"), kind_of("bottle"), kind_of("weave"), kind_of("chip"), kind_of("mine")) == (
+        "texture", "object", "texture", "object", "other",
+    )  # fmt: skip
+
+
+def test_counted_operations_are_those_of_torchs_own_counter() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = ModelConfig(width=64, depth=2, heads=4, feed_forward=128)
+    with torch.device("meta"):
+        model = InpaintingTransformer("msa", config, 256)
+        context_bkp, positions_bt = torch.empty(1, 48, 768), torch.empty(1, 49, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        model(context_bkp, positions_bt)
+    mixing = config.depth * 4 * 49**2 * config.width
+    inpaint_and_head = 2 * 768 * 64  # the head paints one patch, the embedding reads 48 of 49
+    assert forward_flops(config) == counter.get_total_flops() - mixing
+    assert inpaint_and_head > 0
+
+
+def stage_rows() -> list[StageRow]:
+    """Epoch 0, a counted epoch, a profiled one, another counted one."""
+    return [
+        StageRow(phase, epoch, stage, direction, exposed_s, None, share, 1, "measured")
+        for phase, epoch, stage, direction, exposed_s, share in (
+            ("train", 0, "data_loading", "none", 100.0, 1.0),
+            ("train", 1, "attention", "forward", 1.0, 0.25),
+            ("train", 1, "attention", "backward", 2.0, 0.5),
+            ("train", 1, "unattributed", "none", 1.0, 0.25),
+            ("validation", 1, "attention", "forward", 1.0, 1.0),
+            ("train", 2, "attention", "forward", 50.0, 1.0),
+            ("validation", 2, "attention", "forward", 1.0, 1.0),
+            ("train", 3, "attention", "forward", 3.0, 0.5),
+            ("train", 3, "attention", "backward", 2.0, 1 / 3),
+            ("train", 3, "unattributed", "none", 1.0, 1 / 6),
+            ("validation", 3, "attention", "forward", 1.0, 1.0),
+            ("evaluation", 3, "scoring", "none", 7.0, 1.0),
+        )
+    ]
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> tuple[Path, Path]:
+    """Return stages and epochs as files."""
+    write_csv(tmp_path / "stages.csv", StageRow._fields, stage_rows())
+    epochs = [EpochRow(e, 1.0, 1.0, wall, 60, e == 1, e == 2) for e, wall in ((1, 5.0), (2, 51.0), (3, 7.0))]
+    write_csv(tmp_path / "epochs.csv", EpochRow._fields, epochs)
+    return tmp_path / "stages.csv", tmp_path / "epochs.csv"
+
+
+def test_totals_leave_out_the_warm_up_and_profiled_epochs(tables: tuple[Path, Path]) -> None:
+    totals = {(total.phase, total.stage, total.direction): total for total in stage_totals(*tables)}
+    assert totals["train", "attention", "forward"].exposed_s == 4
+    assert totals["train", "attention", "forward"].share == pytest.approx(0.4)
+    assert totals["train", "attention", "forward"].epochs == 2
+    assert totals["evaluation", "scoring", "none"].share == 1
+    assert ("train", "data_loading", "none") not in totals
+    for phase in ("train", "validation", "evaluation"):
+        assert sum(total.share for total in totals.values() if total.phase == phase) == pytest.approx(1)
+
+
+def test_time_per_epoch_is_the_median_of_the_epochs_that_count(tables: tuple[Path, Path]) -> None:
+    metrics = {metric.name: metric for metric in time_metrics(*tables, Extent(1, 1, None, []))}
+    assert (metrics["time_per_epoch"].value, metrics["time_per_epoch"].n) == (6.0, 2)
+    assert metrics["time_per_epoch"].spread == pytest.approx(1.0)  # quartiles of 5 and 7
+    assert metrics["training_time"].value == pytest.approx(100 + 4 + 1 + 50 + 1 + 6 + 1)
+    assert metrics["windows_per_second"].value == pytest.approx((60 / 4 + 60 / 6) / 2)
+
+
+def test_events_are_one_json_object_a_line(tmp_path: Path) -> None:
+    from harness.directory import RunDirectory
+
+    directory = RunDirectory(tmp_path)
+    directory.log("run_start", run="a\nb")
+    directory.log("run_stop", run="a\nb", status="done")
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["run_start", "run_stop"]
+    assert events[0]["monotonic_ns"] <= events[1]["monotonic_ns"]

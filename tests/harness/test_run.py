@@ -1,0 +1,426 @@
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tomli_w
+import torch
+
+from harness.cells import plan
+from harness.config import RunConfig, build
+from harness.directory import RunDirectory
+from harness.launch import Outcome, resume, start
+from harness.training import Trainer
+from models.windows import Windows
+from profiles.errors import ConfigError, DataError, InputError, InterruptedRunError, RunDirectoryError
+from profiles.record import (
+    CellRecord,
+    CellStatus,
+    Environment,
+    EpochRow,
+    Manifest,
+    ResultRow,
+    StageRow,
+    TelemetryRow,
+    read_model,
+)
+from tests.harness.conftest import tiny_table
+
+
+def record_of(outcome: Outcome, number: int = 0) -> CellRecord:
+    return read_model(CellRecord, RunDirectory(outcome.directory).cell(outcome.cells[number].name).record)
+
+
+def timeless(outcome: Outcome) -> dict[str, list[object]]:
+    """Everything a run computes, without what a clock or a memory gauge said of it."""
+    numbers: dict[str, list[object]] = {}
+    for number, cell in enumerate(outcome.cells):
+        record = record_of(outcome, number)
+        epochs = pd.read_csv(RunDirectory(outcome.directory).cell(cell.name).epochs)
+        scores = [metric.value for metric in record.metrics if metric.unit in {"%", "epoch", "count"}]
+        losses = epochs[["epoch", "train_loss", "validation_loss", "windows", "is_best"]].to_numpy().tolist()
+        numbers[cell.name] = [scores, losses, record.image_scores, record.best_validation_loss]
+    return numbers
+
+
+@pytest.fixture(scope="module")
+def finished(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Return a finished run, not to be changed."""
+    return start(build(tiny_table(generated), "tiny"), tmp_path_factory.mktemp("finished") / "run")
+
+
+def test_a_run_leaves_the_files_of_the_contract(finished: Outcome) -> None:
+    assert finished.failed == 0
+    directory = RunDirectory(finished.directory)
+    assert read_model(Manifest, directory.manifest).status == "done"
+    assert read_model(Environment, directory.environment).device == "cpu"
+    for cell in finished.cells:
+        folder = directory.cell(cell.name)
+        assert folder.root == finished.directory / "cells" / cell.category / f"{cell.model}-fast" / "seed0"
+        assert read_model(CellStatus, folder.root / "status.json").status == "done"
+        assert pd.read_csv(folder.epochs).columns.tolist() == list(EpochRow._fields)
+        assert pd.read_csv(folder.stages).columns.tolist() == list(StageRow._fields)
+        assert pd.read_csv(folder.root / "telemetry.csv").columns.tolist() == list(TelemetryRow._fields)
+        assert {path.name for path in folder.checkpoints.iterdir()} == {"best.pt", "last.pt"}
+        assert [path.name for path in folder.traces.iterdir()] == ["epoch0002.pt.trace.json.gz"]
+        assert len(list(folder.maps.glob("*.png"))) == 2
+    assert not list(finished.directory.rglob("*.part"))
+    events = [json.loads(line)["event"] for line in (finished.directory / "events.jsonl").read_text().splitlines()]
+    assert events[0] == "run_start"
+    assert events[-1] == "run_stop"
+    assert events.count("cell_start") == events.count("cell_stop") == 4
+    assert events.count("phase_start") == events.count("phase_stop") == 4 * (1 + 3 * 2 + 2)
+
+
+def test_results_hold_every_metric_of_the_contract_for_every_cell(finished: Outcome) -> None:
+    results = pd.read_csv(finished.directory / "results.csv")
+    assert results.columns.tolist() == list(ResultRow._fields)
+    wanted = {
+        "segmentation_auroc", "detection_auroc", "aupro_30", "average_precision", "time_per_epoch", "training_time",
+        "best_epoch", "windows_per_second", "peak_memory", "energy_per_epoch", "training_energy", "parameters",
+    }  # fmt: skip
+    for _, rows in results.groupby(["category", "model"]):
+        assert wanted <= set(rows["metric"])
+        assert not rows["metric"].duplicated().any()
+    assert results.groupby(["category", "model"]).ngroups == 4
+    assert (results["value"].isna() == (results["tag"] == "unavailable")).all()
+    assert set(results.loc[results["tag"] == "unavailable", "metric"]) == {"energy_per_epoch", "training_energy"}
+
+
+def test_every_phase_of_every_epoch_sums_to_its_wall_time(finished: Outcome) -> None:
+    for cell in finished.cells:
+        folder = RunDirectory(finished.directory).cell(cell.name)
+        stages, epochs = pd.read_csv(folder.stages), pd.read_csv(folder.epochs)
+        groups = stages.groupby(["phase", "epoch"])
+        assert set(groups.groups) == {
+            ("train", 0), *((phase, epoch) for phase in ("train", "validation") for epoch in (1, 2, 3)),
+            *((phase, record_of(finished).metrics and best_epoch(folder.epochs)) for phase in ("calibration", "evaluation")),
+        }  # fmt: skip
+        assert groups["share"].sum().sub(1).abs().max() < 1e-9
+        assert groups["stage"].apply(lambda stage: "unattributed" in set(stage)).all()
+        walls = stages[stages["epoch"] > 0].groupby(["phase", "epoch"])["exposed_s"].sum()
+        for row in epochs.itertuples():
+            assert walls["train", row.epoch] + walls["validation", row.epoch] == pytest.approx(row.wall_s, abs=1e-9)
+
+
+def best_epoch(epochs: Path) -> int:
+    rows = pd.read_csv(epochs)
+    return int(rows.loc[rows["validation_loss"].idxmin(), "epoch"])
+
+
+def test_every_stage_of_training_is_seen_in_both_directions(finished: Outcome) -> None:
+    stages = pd.read_csv(RunDirectory(finished.directory).cell(finished.cells[0].name).stages)
+    train = stages[(stages["phase"] == "train") & (stages["epoch"] == 3)]
+    seen = set(zip(train["stage"], train["direction"], strict=True))
+    for name in ("embedding", "attention", "feed_forward", "head", "loss"):
+        assert {(name, "forward"), (name, "backward")} <= seen
+    assert {("patching", "forward"), ("transfer", "none"), ("optimizer", "none"), ("checkpoint", "none")} <= seen
+    evaluation = set(stages.loc[stages["phase"] == "evaluation", "stage"])
+    assert {"data_loading", "patching", "attention", "anomaly_map", "scoring"} <= evaluation
+    attention = train[(train["stage"] == "attention") & (train["direction"] == "forward")]
+    assert attention["calls"].item() == 7  # one block, seven steps
+
+
+def test_a_run_gives_the_same_numbers_twice(finished: Outcome, tiny: RunConfig, tmp_path: Path) -> None:
+    assert timeless(start(tiny, tmp_path / "again")) == timeless(finished)
+
+
+def test_another_seed_gives_other_numbers(finished: Outcome, generated: Path, tmp_path: Path) -> None:
+    other = start(build({**tiny_table(generated), "seeds": [1], "models": ["msa"]}, "tiny"), tmp_path / "other")
+    assert record_of(other).best_validation_loss != record_of(finished).best_validation_loss
+
+
+def test_the_split_is_of_the_cell_and_the_same_for_both_models(finished: Outcome) -> None:
+    records = [record_of(finished, number) for number in range(4)]
+    assert {(record.train_images, record.validation_images) for record in records} == {(5, 1)}
+    assert {record.windows_per_epoch for record in records} == {50}
+    assert {record.steps_per_epoch for record in records} == {math.ceil(50 / 8)}
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, at_call: int, name: str) -> None:
+    """Ask to stop while `Trainer.<name>` runs for the *at_call*-th time."""
+    original: Callable[..., object] = getattr(Trainer, name)
+    calls = 0
+
+    def counted(self: Trainer, *arguments: object, **keywords: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == at_call:
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Trainer, name, counted)
+
+
+@pytest.mark.parametrize("at_call", [1, 5, 7, 8, 16, 21, 25])
+def test_a_run_interrupted_at_any_step_ends_in_the_same_numbers(
+    finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_call: int
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupting(patch, at_call, "_step")
+        with pytest.raises(InterruptedRunError, match=r"interrupted by SIGTERM; .*bench run --resume --out") as error:
+            start(tiny, tmp_path / "run")
+    assert error.value.exit_code == 130
+    assert read_model(Manifest, tmp_path / "run" / "manifest.json").status == "interrupted"
+    outcome = resume(tmp_path / "run", None, retry_failed=False)
+    assert timeless(outcome) == timeless(finished)
+    assert any("resumed" in caveat for n in range(4) for caveat in record_of(outcome, n).caveats)
+    for cell in outcome.cells:
+        stages = pd.read_csv(RunDirectory(outcome.directory).cell(cell.name).stages)
+        assert stages.groupby(["phase", "epoch"])["share"].sum().sub(1).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("at_call", [1, 4])
+def test_a_run_interrupted_in_validation_ends_in_the_same_numbers(
+    finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_call: int
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupting(patch, at_call, "_validate")
+        with pytest.raises(InterruptedRunError):
+            start(tiny, tmp_path / "run")
+    assert timeless(resume(tmp_path / "run", None, retry_failed=False)) == timeless(finished)
+
+
+@pytest.mark.parametrize("at_call", [1, 6, 9])
+def test_a_run_interrupted_in_calibration_or_evaluation_ends_in_the_same_numbers(
+    finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_call: int
+) -> None:
+    from harness.evaluation import Reconstructor
+
+    original, calls = Reconstructor.compare, 0
+
+    def counted(self: Reconstructor, *arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == at_call:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reconstructor, "compare", counted)
+        with pytest.raises(InterruptedRunError, match="SIGINT"):
+            start(tiny, tmp_path / "run")
+    assert timeless(resume(tmp_path / "run", None, retry_failed=False)) == timeless(finished)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished: Outcome) -> None:
+    before = (finished.directory / "results.csv").read_bytes()
+    assert timeless(resume(finished.directory, None, retry_failed=False)) == timeless(finished)
+    assert (finished.directory / "results.csv").read_bytes() == before
+
+
+def test_a_loss_that_is_not_a_number_fails_its_cell_and_the_others_go_on(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer._draw
+
+    def poisoned(self: Trainer, epoch: int) -> Windows:
+        if "weave/mlsa" in self._setting.cell and epoch == 2:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(float("nan"))
+        return original(self, epoch)
+
+    monkeypatch.setattr(Trainer, "_draw", poisoned)
+    outcome = start(tiny, tmp_path / "run")
+    assert outcome.failed == 1
+    directory = RunDirectory(outcome.directory)
+    statuses = {cell.name: directory.cell(cell.name).status() for cell in outcome.cells}
+    assert [name for name, status in statuses.items() if status == "failed"] == ["weave/mlsa-fast/seed0"]
+    assert list(statuses.values()).count("done") == 3
+    failed = directory.cell("weave/mlsa-fast/seed0")
+    status = read_model(CellStatus, failed.root / "status.json")
+    assert status.error is not None
+    assert "the loss became" in status.error
+    assert "DivergedError" in failed.error.read_text()
+    good = torch.load(failed.checkpoints / "best.pt", weights_only=True)["model"]
+    assert all(tensor.isfinite().all() for tensor in good.values())
+    assert not failed.record.exists()
+    assert read_model(Manifest, directory.manifest).status == "failed"
+    assert pd.read_csv(directory.results).groupby(["category", "model"]).ngroups == 3
+
+    kept = resume(outcome.directory, None, retry_failed=False)
+    assert kept.failed == 1
+    monkeypatch.undo()
+    retried = resume(outcome.directory, None, retry_failed=True)
+    assert retried.failed == 0
+    assert not failed.error.exists()
+
+
+def test_an_unexpected_error_fails_its_cell_and_is_kept_whole(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Trainer) -> None:
+        message = f"no memory for {self._setting.cell}"
+        raise MemoryError(message)
+
+    monkeypatch.setattr(Trainer, "train", broken)
+    outcome = start(tiny, tmp_path / "run")
+    assert outcome.failed == 4
+    folder = RunDirectory(outcome.directory).cell(outcome.cells[0].name)
+    assert read_model(CellStatus, folder.root / "status.json").error == "MemoryError: no memory for weave/msa-fast/seed0"
+    assert "Traceback" in folder.error.read_text()
+
+
+def test_a_training_stops_when_validation_no_longer_improves(generated: Path, tmp_path: Path) -> None:
+    table = tiny_table(generated, max_epochs=50, patience=2, learning_rate=0.3)
+    outcome = start(build({**table, "models": ["msa"]}, "tiny"), tmp_path / "run")
+    record = record_of(outcome)
+    epochs = pd.read_csv(RunDirectory(outcome.directory).cell(outcome.cells[0].name).epochs)
+    assert record.stopped_by == "patience"
+    assert record.epochs == len(epochs) == best_epoch(RunDirectory(outcome.directory).cell(outcome.cells[0].name).epochs) + 2
+    best = epochs.loc[epochs["is_best"], "epoch"].max()
+    assert {metric.name: metric.value for metric in record.metrics}["best_epoch"] == best
+
+
+def test_measured_steps_give_an_estimate_of_an_epoch_and_no_scores(generated: Path, tmp_path: Path) -> None:
+    table = tiny_table(generated, measured_steps=3, warmup_steps=1)
+    table["evaluation"]["images"] = 2
+    outcome = start(build({**table, "models": ["msa"]}, "tiny"), tmp_path / "run")
+    record = record_of(outcome)
+    metrics = {metric.name: metric for metric in record.metrics}
+    stages = pd.read_csv(RunDirectory(outcome.directory).cell(outcome.cells[0].name).stages)
+    train_s = stages[(stages["phase"] == "train") & (stages["epoch"] == 1)]["exposed_s"].sum()
+    assert record.stopped_by == "measured_steps"
+    assert metrics["time_per_epoch"].tag == "estimated"
+    assert metrics["time_per_epoch"].n == 3
+    assert metrics["time_per_epoch"].value is not None
+    assert metrics["time_per_epoch"].value > train_s / 3 * 7
+    assert metrics["segmentation_auroc"].reason == "only 2 of 6 test images evaluated (evaluation.images)"
+    assert metrics["training_time"].tag == "unavailable"
+    assert metrics["evaluation_time"].tag == "estimated"
+    assert any("3 measured steps of 7" in caveat for caveat in record.caveats)
+    assert [path.name for path in (RunDirectory(outcome.directory).cell(outcome.cells[0].name).traces).iterdir()]
+
+
+def test_every_map_is_kept_if_asked(generated: Path, tmp_path: Path) -> None:
+    table = tiny_table(generated, max_epochs=1)
+    table["evaluation"]["save_maps"] = True
+    outcome = start(build({**table, "models": ["msa"]}, "tiny"), tmp_path / "run")
+    assert len(list(RunDirectory(outcome.directory).cell(outcome.cells[0].name).maps.rglob("*.tiff"))) == 6
+
+
+def test_generated_data_is_made_on_the_fly(tmp_path: Path) -> None:
+    outcome = start(build({**tiny_table(None, max_epochs=1), "models": ["msa"]}, "tiny"), tmp_path / "run")
+    assert outcome.failed == 0
+    assert {record_of(outcome, n).kind for n in range(2)} == {"texture", "object"}
+    assert sorted(path.name for path in (outcome.directory / "data").iterdir()) == ["chip", "weave"]
+
+
+def write_notes(root: Path) -> None:
+    root.mkdir()
+    (root / "notes.txt").write_text("mine")
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"pipelines": ["thesis"]}, ConfigError, "--pipeline: got 'thesis', which this version does not have"),
+    ({"models": ["intra"]}, ConfigError, "--model: got 'intra', which this version does not have"),
+    ({"device": "cuda:7"}, ConfigError, "--device: got cuda:7; expected one of 0 CUDA device"),
+])  # fmt: skip
+def test_what_cannot_be_run_is_refused_before_anything_is_written(
+    generated: Path, tmp_path: Path, change: dict[str, object], error: type[InputError], message: str
+) -> None:
+    if "device" in change and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(error, match=message):
+        start(build({**tiny_table(generated), **change}, "tiny"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_data_set_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: got No such file"):
+        start(build(tiny_table(tmp_path / "nowhere"), "tiny"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_data_says_where_to_get_them(tmp_path: Path) -> None:
+    table = tiny_table(None)
+    del table["data"]["generated"]
+    with pytest.raises(ConfigError, match=r"data\.root: got nothing; expected the folder of MVTec AD; fix: --data-root"):
+        start(build(table, "tiny"), tmp_path / "run")
+
+
+def test_an_occupied_directory_is_refused_and_left_alone(tiny: RunConfig, finished: Outcome, tmp_path: Path) -> None:
+    write_notes(tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="got a folder that is not empty; expected a new one; fix: another --out"):
+        start(tiny, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+    with pytest.raises(RunDirectoryError, match=f"--resume --out {finished.directory}"):
+        start(tiny, finished.directory)
+
+
+def test_an_unwritable_directory_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="which cannot be written"):
+        start(tiny, tmp_path / "file" / "run")
+
+
+def test_a_second_process_on_the_same_run_is_refused(finished: Outcome) -> None:
+    holder = "import fcntl,sys,time; f=open(sys.argv[1],'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(finished.directory / "lock")], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(RunDirectoryError, match="got a run that is going on; expected one that has stopped"):
+            resume(finished.directory, None, retry_failed=False)
+        process.kill()
+
+
+def test_resuming_needs_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--resume: got no --out"):
+        resume(None, None, retry_failed=False)
+    with pytest.raises(RunDirectoryError, match=r"manifest\.json: got No such file"):
+        resume(tmp_path, None, retry_failed=False)
+
+
+def test_resuming_with_other_options_is_refused(finished: Outcome, generated: Path) -> None:
+    asked = build(tiny_table(generated, batch_size=4), "tiny")
+    with pytest.raises(RunDirectoryError, match="got options that differ in training.batch_size; expected the run's own"):
+        resume(finished.directory, asked, retry_failed=False)
+
+
+def test_resuming_on_another_machine_is_refused(finished: Outcome, tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(finished.directory, tmp_path / "copy")
+    environment = json.loads((copy / "environment.json").read_text())
+    (copy / "environment.json").write_text(json.dumps({**environment, "cpu": "Abacus", "device_name": "Abacus"}))
+    with pytest.raises(RunDirectoryError, match="expected Abacus, on which the run began; fix: resume it there"):
+        resume(copy, None, retry_failed=False)
+
+
+def test_cells_are_compared_close_together_in_time(tiny: RunConfig) -> None:
+    assert [cell.name for cell in plan(tiny)] == [
+        "weave/msa-fast/seed0", "weave/mlsa-fast/seed0", "chip/msa-fast/seed0", "chip/mlsa-fast/seed0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_command_leaves_a_run_that_resumes(
+    finished: Outcome, generated: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tiny_table(generated)))
+    run, bench = tmp_path / "run", [sys.executable, "-m", "bench"]
+    with subprocess.Popen(
+        [*bench, "run", "--config", str(tmp_path / "tiny.toml"), "--out", str(run)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(run.glob("cells/*/*/*/checkpoints/last.pt")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert f"bench: interrupted by {number.name}; the state is saved; go on with: bench run --resume --out {run}" in stderr
+    done = subprocess.run([*bench, "run", "--resume", "--out", str(run)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    outcome = Outcome(run, finished.cells, 0)
+    assert timeless(outcome) == timeless(finished)

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from harness.scores import aupro, score
+from tests.reference import scores as reference
+
+
+def random_maps(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Maps with many ties where *levels* are few, and masks of several regions, some touching at corners."""
+    random = np.random.default_rng(seed)
+    masks = random.random((4, 9, 11)) < random.uniform(0.05, 0.4)
+    masks[0] = False
+    masks[1, 2, 3] = True
+    return random.integers(0, levels, masks.shape) / levels, masks
+
+
+@given(st.integers(0, 10_000), st.sampled_from([2, 5, 1000]))
+def test_scores_agree_with_counting_every_pair_and_every_threshold(seed: int, levels: int) -> None:
+    maps, masks = random_maps(seed, levels)
+    found = score(maps, masks)
+    assert found.segmentation_auroc == pytest.approx(100 * reference.auroc(maps.ravel(), masks.ravel()))
+    assert found.detection_auroc == pytest.approx(100 * reference.auroc(maps.max(axis=(1, 2)), masks.any(axis=(1, 2))))
+    assert found.aupro_30 == pytest.approx(100 * reference.aupro(maps, masks, 0.3))
+    assert found.average_precision == pytest.approx(100 * average_precision_score(masks.ravel(), maps.ravel()))
+
+
+def test_a_perfect_map_scores_a_hundred_and_its_opposite_nothing() -> None:
+    masks = np.zeros((2, 16, 16), dtype=bool)
+    masks[0, 3:6, 4:9] = True
+    assert score(masks.astype(np.float32), masks) == pytest.approx((100, 100, 100, 100))
+    opposite = score(-masks.astype(np.float32), masks)
+    assert (opposite.segmentation_auroc, opposite.aupro_30) == pytest.approx((0, 0))
+
+
+def test_each_region_counts_the_same_for_aupro_whatever_its_size() -> None:
+    masks = np.zeros((1, 20, 20), dtype=bool)
+    masks[0, 0, 0] = masks[0, 5:15, 5:15] = True
+    only_the_small_one = np.zeros(masks.shape)
+    only_the_small_one[0, 0, 0] = 1
+    # at its threshold half of the regions is found; then everything falls together, at a rate of 1
+    assert aupro(only_the_small_one, masks, 0.3) == pytest.approx(0.5 + 0.5 * 0.3 / 2)
+
+
+def test_corners_join_a_region() -> None:
+    masks = np.zeros((1, 8, 8), dtype=bool)
+    masks[0, 2, 2] = masks[0, 3, 3] = True
+    maps = np.zeros(masks.shape)
+    maps[0, 2, 2] = 1
+    assert aupro(maps, masks, 0.3) == pytest.approx(reference.aupro(maps, masks, 0.3))
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_scores_need_good_and_defective_images(*, value: bool) -> None:
+    with pytest.raises(ValueError, match="both good and defective"):
+        score(np.zeros((2, 4, 4)), np.full((2, 4, 4), value))

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from kornia.metrics import ssim
+from skimage.metrics import structural_similarity
+
+from models.loss import GMS_CONSTANT, LossConfig, gms_maps, gradient_magnitude, inpainting_loss, msgms_loss, ssim_loss
+from tests.reference.images import gms, half
+from tests.reference.images import gradient_magnitude as gradient_magnitude_by_loop
+
+
+def test_gradient_magnitude_is_prewitts() -> None:
+    image = torch.rand(1, 2, 6, 9, dtype=torch.float64)
+    for channel in range(2):
+        expected = gradient_magnitude_by_loop(image[0, channel].numpy())
+        np.testing.assert_allclose(gradient_magnitude(image)[0, channel], expected, atol=1e-6)
+
+
+def test_gms_agrees_with_a_loop_at_three_scales() -> None:
+    x, y = torch.rand(2, 1, 1, 16, 12, dtype=torch.float64)
+    a, b = x[0, 0].numpy(), y[0, 0].numpy()
+    means = []
+    for scale, found in enumerate(gms_maps(x, y)):
+        if scale:
+            a, b = half(a), half(b)
+        expected = gms(a, b, GMS_CONSTANT)
+        np.testing.assert_allclose(found[0, 0], expected, atol=1e-6)
+        means.append(1 - expected.mean())
+    assert msgms_loss(x, y).item() == pytest.approx(np.mean(means), abs=1e-6)
+
+
+def test_ssim_agrees_with_scikit_image_away_from_the_border() -> None:
+    x, y = torch.rand(2, 1, 1, 24, 30, dtype=torch.float64)
+    _, expected = structural_similarity(
+        x[0, 0].numpy(), y[0, 0].numpy(), data_range=1, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, full=True,
+    )  # fmt: skip
+    found = ssim(x, y, 11, max_val=1.0, eps=0.0)[0, 0]
+    np.testing.assert_allclose(found[5:-5, 5:-5], expected[5:-5, 5:-5], atol=1e-7)
+    assert ssim_loss(x, y).item() == pytest.approx(1 - found.mean().item())
+
+
+@pytest.mark.parametrize("fill", ["random", 0.0, 0.5, 1.0])
+def test_equal_images_have_no_loss_and_finite_gradients(fill: float | str) -> None:
+    x = torch.rand(4, 3, 16, 16) if fill == "random" else torch.full((4, 3, 16, 16), float(fill))
+    prediction = x.clone().requires_grad_()
+    loss = inpainting_loss(prediction, x, LossConfig())
+    assert loss.item() == pytest.approx(0, abs=1e-8)
+    loss.backward()
+    assert prediction.grad is not None
+    assert prediction.grad.isfinite().all()
+
+
+def test_gradients_are_finite_on_constant_patches() -> None:
+    prediction = torch.full((2, 3, 16, 16), 0.3, requires_grad=True)
+    inpainting_loss(prediction, torch.zeros(2, 3, 16, 16), LossConfig()).backward()
+    assert prediction.grad is not None
+    assert prediction.grad.isfinite().all()
+
+
+def test_the_loss_is_differentiable() -> None:
+    prediction = torch.rand(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    target = torch.rand(1, 3, 16, 16, dtype=torch.float64)
+    config = LossConfig(alpha=0.3, beta=0.7)
+    assert torch.autograd.gradcheck(lambda x: inpainting_loss(x, target, config), (prediction,), fast_mode=True)
+
+
+def test_the_parts_are_weighted_by_alpha_and_beta() -> None:
+    x, y = torch.rand(2, 2, 3, 16, 16)
+    squared = (x - y).square().mean()
+    expected = squared + 0.2 * msgms_loss(x, y) + 0.5 * ssim_loss(x, y)
+    torch.testing.assert_close(inpainting_loss(x, y, LossConfig(alpha=0.2, beta=0.5)), expected)
+    torch.testing.assert_close(inpainting_loss(x, y, LossConfig(alpha=0.0, beta=0.0)), squared)

@@ -1,0 +1,1 @@
+"""Slow, obvious references, written from the papers' equations, loops and all."""
