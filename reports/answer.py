@@ -1,0 +1,149 @@
+"""The answer to the open question, in about three sentences per setting, computed from the records.
+
+Which attention trained faster per epoch, what share of training it takes, and what the largest stage is: each
+with the numbers behind it, and with what forbids a conclusion where something does.
+"""
+
+from statistics import median
+from typing import NamedTuple
+
+from profiles.record import UNATTRIBUTED, CellRecord
+from reports.claims import BASELINE, CLAIMS, OTHER, claim_row
+from reports.format import count, model_name, percent, ratio, visible, with_spread
+from reports.pairs import Setting, setting_of, settings
+from reports.palette import stage_label
+from reports.rows import ClaimRow
+
+_EVEN = 0.005
+_SPEED = CLAIMS[0]
+
+
+class Sentence(NamedTuple):
+    """A statement and, in smaller print, the numbers it rests on."""
+
+    text: str
+    evidence: str
+
+
+class Answer(NamedTuple):
+    """The sentences for one setting."""
+
+    setting: Setting
+    sentences: tuple[Sentence, ...]
+
+
+def answers(records: list[CellRecord]) -> list[Answer]:
+    """Return the answer under every setting of the run."""
+    return [answer(setting, [r for r in records if setting_of(r) == setting]) for setting in settings(records)]
+
+
+def answer(setting: Setting, records: list[CellRecord]) -> Answer:
+    """Return the answer from *records*, which share *setting*."""
+    models = list(dict.fromkeys(record.model for record in records))
+    faster = _faster(claim_row(_SPEED, records, setting))
+    return Answer(setting, (faster, _attention(records, models), _largest(records, models)))
+
+
+def _faster(row: ClaimRow) -> Sentence:
+    first, second = model_name(BASELINE), model_name(OTHER)
+    if row.measured is None:
+        text = f"Which attention trained faster cannot be told: {second} and {first} share no category here."
+        return Sentence(text, f"{row.why}.")
+    off = abs(row.measured - 1.0)
+    if off < _EVEN:
+        text = f"{second} and {first} took the same time per epoch"
+    else:
+        word = "more" if row.measured > 1.0 else "less"
+        text = f"{second} took {percent(off, row.spread)} {word} time per epoch than {first}"
+    evidence = (
+        f"Geometric mean {ratio(row.measured, row.spread)} (baseline {first}), longer in {row.measured_count} "
+        f"{'category' if row.n == 1 else 'categories'}{_spread(row)}; the thesis: {ratio(row.published or 0.0)}, "
+        f"longer in {row.published_count}."
+    )
+    return Sentence(f"{text}{_standing(row)}.", evidence)
+
+
+def _standing(row: ClaimRow) -> str:
+    """Return what the test allows to be said of the difference."""
+    if row.verdict == "undecided":
+        return f", which settles nothing yet ({row.why})"
+    return f", a difference that the test confirms ({row.why})"
+
+
+def _spread(row: ClaimRow) -> str:
+    return f", {with_spread(row.measured or 0.0, row.spread, None)}" if row.spread is not None else ""
+
+
+def _attention(records: list[CellRecord], models: list[str]) -> Sentence:
+    told, evidence = [], []
+    for model in models:
+        cells = [record for record in records if record.model == model]
+        shares = _shares(cells, "attention")
+        if not shares:
+            told.append(f"an unknown share with {model_name(model)}")
+            continue
+        forward = _shares(cells, "attention", "forward")
+        backward = _shares(cells, "attention", "backward")
+        told.append(f"{percent(median(shares))} {'with' if told else 'of the training phase with'} {model_name(model)}")
+        evidence.append(
+            f"{model_name(model)}: forward {_middle(forward)}, backward {_middle(backward)}, "
+            f"{_range(shares)} over {count(len(shares), 'cell')}"
+        )
+    text = f"Attention, forward and backward, takes {' and '.join(told)}."
+    return Sentence(text, f"Medians of exposed time. {_joined(evidence)}")
+
+
+def _largest(records: list[CellRecord], models: list[str]) -> Sentence:
+    told, evidence = [], []
+    for model in models:
+        cells = [record for record in records if record.model == model]
+        medians = _stage_medians(cells)
+        if not medians:
+            continue
+        stage = max((name for name in medians if name != UNATTRIBUTED), key=medians.__getitem__, default=UNATTRIBUTED)
+        told.append((stage, f"{percent(medians[stage])} with {model_name(model)}"))
+        rest = sorted((n for n in medians if n != stage), key=medians.__getitem__, reverse=True)[:2]
+        others = ", ".join(f"{visible(stage_label(name))} {percent(medians[name])}" for name in rest)
+        left = f"; unattributed {percent(medians[UNATTRIBUTED])}" if UNATTRIBUTED in {*medians} - {*rest} else ""
+        evidence.append(f"{model_name(model)}: next {others or 'nothing'}{left}")
+    if not told:
+        return Sentence("The largest stage is unknown: no record holds stages of the training phase.", "")
+    return Sentence(_name_largest(told), f"Medians over cells. {_joined(evidence)}")
+
+
+def _name_largest(told: list[tuple[str, str]]) -> str:
+    stages = dict.fromkeys(stage for stage, _ in told)
+    if len(stages) == 1:
+        shares = " and ".join(share for _, share in told)
+        return f"The largest stage is {visible(stage_label(told[0][0]))}: {shares}."
+    each = " and ".join(f"{visible(stage_label(stage))} ({share})" for stage, share in told)
+    return f"The largest stages are {each}."
+
+
+def _stage_medians(cells: list[CellRecord]) -> dict[str, float]:
+    """Return each training stage's median share over *cells*."""
+    names = {total.stage for cell in cells for total in cell.stage_totals if total.phase == "train"}
+    return {name: median(_shares(cells, name)) for name in sorted(names)}
+
+
+def _shares(cells: list[CellRecord], stage: str, direction: str | None = None) -> list[float]:
+    """Return, per cell that has stages of the training phase, the share of *stage* (in one *direction*)."""
+    train = [[total for total in cell.stage_totals if total.phase == "train"] for cell in cells]
+    chosen = {direction} if direction else {"forward", "backward", "none"}
+    return [
+        sum(total.share for total in totals if total.stage == stage and total.direction in chosen)
+        for totals in train
+        if totals
+    ]
+
+
+def _middle(shares: list[float]) -> str:
+    return percent(median(shares))
+
+
+def _range(shares: list[float]) -> str:
+    return f"range {percent(min(shares))} to {percent(max(shares))}" if len(shares) > 1 else "one value"
+
+
+def _joined(evidence: list[str]) -> str:
+    return f"{'; '.join(evidence)}." if evidence else ""

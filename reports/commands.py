@@ -1,0 +1,109 @@
+"""`bench report`: HTML and CSV from a run, finished or still going."""
+
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from profiles.errors import NothingMeasuredError, RunDirectoryError
+from profiles.record import write_csv
+from reports.claims import claim_rows
+from reports.format import count, short
+from reports.load import Run, read_run
+from reports.page import Rows, render
+from reports.rows import (
+    ClaimRow,
+    MetricRow,
+    StageShareRow,
+    accuracy_rows,
+    energy_rows,
+    stage_rows,
+    timing_rows,
+)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's directory, as `bench run --out` wrote it.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write.", show_default="RUN/report")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Write a run's report: index.html and its tables as CSV.
+
+    The run may be finished, still going, or have failed cells: the report shows what there is and says what
+    is missing.
+
+    Example: bench report runs/smoke --out smoke-report --open
+    \f
+
+    Raises:
+        RunDirectoryError: *run* is no run's directory, its manifest is damaged, or *out* cannot be written.
+        NothingMeasuredError: no cell has a finished record.
+
+    """  # noqa: D301 - a real form feed, which ends what `--help` shows
+    found = read_run(run)
+    if not found.records:
+        raise NothingMeasuredError(_nothing(found))
+    page = write_report(found, out or run / "report")
+    typer.echo(f"report: {page}")
+    typer.echo(f"cells: {_states(found)}")
+    if open_page:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def write_report(run: Run, out: Path) -> Path:
+    """Write the page and the CSV files into *out*, made where it is missing, and return the page's path.
+
+    Raises:
+        RunDirectoryError: *out* cannot be written.
+
+    """
+    rows = Rows(
+        accuracy_rows(run.records),
+        timing_rows(run.records),
+        stage_rows(run.cells),
+        energy_rows(run.records),
+        claim_rows(run.records),
+    )
+    page = render(run, rows)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for table in _tables(rows):
+            write_csv(out / table.file, table.columns, table.rows)
+        (out / "index.html").write_text(page, encoding="utf-8")
+    except OSError as error:
+        got = error.strerror or "a folder that cannot be written"
+        raise RunDirectoryError(out, got=got, expected="a folder to write", fix="name another with --out") from error
+    return out / "index.html"
+
+
+class _Table(NamedTuple):
+    file: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[object, ...]]
+
+
+def _tables(rows: Rows) -> tuple[_Table, ...]:
+    return (
+        _Table("auroc.csv", MetricRow._fields, rows.accuracy),
+        _Table("timing.csv", MetricRow._fields, rows.timing),
+        _Table("stages.csv", StageShareRow._fields, rows.stages),
+        _Table("energy.csv", MetricRow._fields, rows.energy),
+        _Table("claims.csv", ClaimRow._fields, rows.claims),
+    )
+
+
+def _states(run: Run) -> str:
+    return ", ".join(f"{number} {state}" for state, number in run.states.items()) or "none"
+
+
+def _nothing(run: Run) -> str:
+    """Say, in a line, that no cell is finished and what the first that failed says of it."""
+    told = next(
+        (f"; {short(c.name, 80)}: {short(c.why, 300)}" for c in run.cells if c.why and c.state != "pending"), ""
+    )
+    cells = count(len(run.cells), "cell")
+    return f"{run.folder}: no finished record among {cells} ({_states(run)}){told}; fix: let the run finish a cell"

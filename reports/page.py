@@ -1,0 +1,120 @@
+"""The page: one HTML file that needs nothing else, made of the tables, charts and sentences of a run.
+
+Everything from the run's directory is data and is escaped where the template writes it. The only script is
+ours, and the page's policy admits it alone, by its hash.
+"""
+
+import base64
+import hashlib
+from importlib import resources
+from typing import NamedTuple
+
+from jinja2 import Environment as Templates
+from jinja2 import PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from profiles.record import CellRecord
+from reports import answer, charts, claims, curves, listings, samples
+from reports.format import visible
+from reports.load import Run
+from reports.pairs import settings
+from reports.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL, in_order, stage_class, stage_label
+from reports.published import HARDWARE
+from reports.rows import ACCURACY, TIMING, ClaimRow, MetricRow, StageShareRow
+from reports.tables import Identity, Table, identity, metric_table
+
+
+class Rows(NamedTuple):
+    """What the report's CSV files hold, row by row; the page shows the same."""
+
+    accuracy: list[MetricRow]
+    timing: list[MetricRow]
+    stages: list[StageShareRow]
+    energy: list[MetricRow]
+    claims: list[ClaimRow]
+
+
+def render(run: Run, rows: Rows) -> str:
+    """Return the page."""
+    records = run.records
+    who = identity(records, run.environment.device_name if run.environment else None)
+    style, script = _asset("style.css"), _asset("sort.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    templates = Templates(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["visible"] = visible
+    return templates.get_template("page.html.j2").render(
+        run=run,
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        script_digest=digest,
+        hardware=HARDWARE,
+        **_answer(records),
+        **_measured(run, rows, who),
+        **_rest(run, rows),
+    )
+
+
+def _answer(records: list[CellRecord]) -> dict[str, object]:
+    pictures = [
+        charts.ratio_chart(f"ratio{place}", records, setting, claims.BASELINE, claims.OTHER)
+        for place, setting in enumerate(settings(records))
+    ]
+    return {"answers": list(zip(answer.answers(records), pictures, strict=True))}
+
+
+def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
+    single = [row for row in rows.accuracy if row.level == "cell"]
+    means = [row for row in rows.accuracy if row.level != "cell"]
+    tables = [listings.stage_table(phase, rows.stages, who) for phase in listings.PHASES]
+    return {
+        "cells": listings.cells_table(run),
+        "means": metric_table("means", "Means over categories", means, ACCURACY, who),
+        "accuracy": metric_table("auroc", "Every cell", single, ACCURACY, who),
+        "timing": metric_table("timing", "Time, throughput and memory", rows.timing, TIMING, who),
+        "energy": metric_table("energy", "Energy", rows.energy, (), who),
+        "stage_chart": charts.stage_chart("stages-chart", run.records),
+        "stage_legend": _legend(rows.stages),
+        "stage_tables": [table for table in tables if table],
+        "curves": curves.panels(run.cells),
+        "models": _models(run),
+        "strips": samples.strips(run.cells),
+        "claims": listings.claims_table(rows.claims),
+    }
+
+
+def _rest(run: Run, rows: Rows) -> dict[str, object]:
+    machine: list[Table] = []
+    if run.environment is not None:
+        machine = [
+            listings.machine_table(run.environment),
+            listings.capabilities_table(run.environment.capabilities),
+            listings.packages_table(run.environment.packages),
+        ]
+    return {
+        "machine": machine,
+        "config": None if run.config is None else visible(run.config, keep="\n\t"),
+        "caveats": listings.caveats(run.records),
+        "gaps": listings.not_measured(run, [*rows.accuracy, *rows.timing, *rows.energy], rows.stages),
+        "stage_colours": {**STAGES, "unknown": UNKNOWN},
+        "model_colours": {**MODELS, "unknown": UNKNOWN_MODEL},
+    }
+
+
+def _legend(rows: list[StageShareRow]) -> list[tuple[str, str]]:
+    present = {row.stage for row in rows if row.phase == "train"}
+    return [(visible(stage_label(stage)), stage_class(stage)) for stage in in_order(present)]
+
+
+def _models(run: Run) -> list[tuple[str, str]]:
+    present = dict.fromkeys(cell.model for cell in run.cells if cell.epochs)
+    return [(visible(model), f"model-{model}" if model in MODELS else "model-unknown") for model in present]
+
+
+def _asset(name: str) -> str:
+    return resources.files("reports.templates").joinpath(name).read_text(encoding="utf-8")

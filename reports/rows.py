@@ -1,0 +1,273 @@
+"""A report's CSV files: one named tuple per kind of row, whose fields are the columns, in this order.
+
+    auroc.csv, timing.csv, energy.csv   MetricRow, one metric of one cell (in auroc.csv also means over cells)
+    stages.csv                          StageShareRow, one stage of one phase of one cell, in one direction
+    claims.csv                          ClaimRow, one claim under one setting
+
+An absent number is an empty field, never 0, and its tag says `unavailable` and its reason why. Values are in
+the record's own units, unrounded: percent from 0 to 100, seconds, joules, bytes. `spread` is an interquartile
+range and `n` the sample count behind value and spread. `level` is `cell`, or `mean_texture`, `mean_object`,
+`mean_all` for a mean over the cells of one model, pipeline and seed; then `category` is empty, `n` counts
+categories and `published` is the mean of what was published for those same categories, empty unless all of
+them have it. Names are written as they are, so read with `pandas.read_csv(path, keep_default_na=False,
+na_values=[""])` where one may be called `NA`.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+
+from profiles.record import CellRecord, Metric, StageRow, StageTotal
+from reports.load import Cell
+from reports.published import published
+
+ACCURACY = ("segmentation_auroc", "detection_auroc", "aupro_30", "average_precision")
+TIMING = ("time_per_epoch", "training_time", "best_epoch", "windows_per_second", "peak_memory")
+
+
+class MetricRow(NamedTuple):
+    """One metric of one cell, beside what was published for it."""
+
+    run: str
+    suite: str
+    level: str
+    category: str
+    kind: str
+    model: str
+    pipeline: str
+    seed: int
+    device: str
+    dtype: str
+    torch: str
+    commit: str
+    image_side: int | None
+    metric: str
+    value: float | None
+    unit: str
+    n: int | None
+    spread: float | None
+    tag: str
+    reason: str | None
+    published: float | None
+    published_source: str | None
+
+
+class StageShareRow(NamedTuple):
+    """Exposed time of one stage; `share` is its part of the phase, `n` the epochs summed.
+
+    `share_spread` is over those epochs. `busy_s` is what the stage's resource worked in the same epochs.
+    """
+
+    run: str
+    suite: str
+    category: str
+    kind: str
+    model: str
+    pipeline: str
+    seed: int
+    device: str
+    dtype: str
+    torch: str
+    commit: str
+    phase: str
+    stage: str
+    direction: str
+    exposed_s: float
+    share: float
+    share_spread: float | None
+    n: int
+    tag: str | None
+    busy_s: float | None
+    busy_tag: str
+    busy_reason: str | None
+
+
+class ClaimRow(NamedTuple):
+    """One claim, as published and as measured.
+
+    `effect` says what `published` and `measured` are and names the baseline; the counts are how many
+    categories show the claim, of how many. `p_value` and `n` (categories) belong to `test`; `why` explains
+    the verdict.
+    """
+
+    claim: str
+    statement: str
+    pipeline: str
+    device: str
+    dtype: str
+    effect: str
+    published: float | None
+    published_count: str
+    published_p_value: float | None
+    measured: float | None
+    measured_count: str
+    spread: float | None
+    n: int
+    p_value: float | None
+    test: str
+    verdict: str
+    why: str
+
+
+def is_energy(metric: str) -> bool:
+    """Whether *metric* is told with the energies."""
+    return metric.startswith("energy_") or metric.endswith("_energy")
+
+
+def accuracy_rows(records: list[CellRecord]) -> list[MetricRow]:
+    """Return the rows of `auroc.csv`: every cell's, then the means."""
+    rows = [_row(record, metric) for record in records for metric in record.metrics if metric.name in ACCURACY]
+    return rows + mean_rows(rows)
+
+
+def timing_rows(records: list[CellRecord]) -> list[MetricRow]:
+    """Return the rows of `timing.csv`: every metric that is neither accuracy nor energy."""
+    return [
+        _row(record, metric)
+        for record in records
+        for metric in record.metrics
+        if metric.name not in ACCURACY and not is_energy(metric.name)
+    ]
+
+
+def energy_rows(records: list[CellRecord]) -> list[MetricRow]:
+    """Return the rows of `energy.csv`."""
+    return [_row(record, metric) for record in records for metric in record.metrics if is_energy(metric.name)]
+
+
+def mean_rows(rows: list[MetricRow]) -> list[MetricRow]:
+    """Return the means over categories, of each kind and of all, where there are two or more."""
+    groups: dict[tuple[object, ...], list[MetricRow]] = {}
+    for row in rows:
+        if row.value is not None:
+            for level in (f"mean_{row.kind}", "mean_all"):
+                key = (row.model, row.pipeline, row.seed, row.device, row.dtype, level, row.metric)
+                groups.setdefault(key, []).append(row)
+    return [_mean(str(key[5]), group) for key, group in groups.items() if len(group) > 1]
+
+
+def stage_rows(cells: tuple[Cell, ...]) -> list[StageShareRow]:
+    """Return the rows of `stages.csv`."""
+    return [
+        _stage_row(cell.record, total, _counted(cell, total))
+        for cell in cells
+        if cell.record is not None
+        for total in cell.record.stage_totals
+    ]
+
+
+def _row(record: CellRecord, metric: Metric) -> MetricRow:
+    beside = published(record.category, record.model, metric.name)
+    return MetricRow(
+        run=record.run,
+        suite=record.suite,
+        level="cell",
+        category=record.category,
+        kind=record.kind,
+        model=record.model,
+        pipeline=record.pipeline,
+        seed=record.seed,
+        device=record.device,
+        dtype=record.dtype,
+        torch=record.torch,
+        commit=record.commit,
+        image_side=record.image_side,
+        metric=metric.name,
+        value=metric.value,
+        unit=metric.unit,
+        n=metric.n,
+        spread=metric.spread,
+        tag=metric.tag,
+        reason=metric.reason,
+        published=beside.value if beside else None,
+        published_source=beside.source if beside else None,
+    )
+
+
+def _mean(level: str, rows: list[MetricRow]) -> MetricRow:
+    """Return the mean over *rows*, one metric of one model, pipeline and seed on several categories."""
+    values = [row.value for row in rows if row.value is not None]
+    beside = [row.published for row in rows if row.published is not None]
+    whole = len(beside) == len(rows)
+    return rows[0]._replace(
+        level=level,
+        category="",
+        kind=rows[0].kind if level != "mean_all" else "",
+        torch=_agreed([row.torch for row in rows]),
+        commit=_agreed([row.commit for row in rows]),
+        image_side=None,
+        value=fmean(values),
+        n=len(values),
+        spread=spread(values),
+        tag="measured" if all(row.tag == "measured" for row in rows) else "estimated",
+        reason=None,
+        published=fmean(beside) if whole else None,
+        published_source=rows[0].published_source if whole else None,
+    )
+
+
+def _agreed(words: list[str]) -> str:
+    return words[0] if len(set(words)) == 1 else ""
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Return the interquartile range of *values*; None for fewer than two."""
+    if len(values) < 2:  # noqa: PLR2004 - one value has no spread
+        return None
+    low, high = np.percentile(values, [25, 75])
+    return float(high - low)
+
+
+def _counted(cell: Cell, total: StageTotal) -> list[StageRow]:
+    """Return the rows of the epochs that *total* sums; none where no choice of epochs adds up to it.
+
+    A total leaves out epoch 0 and profiled ones; calibration and evaluation may carry a profiled epoch's
+    weights.
+    """
+    key = (total.phase, total.stage, total.direction)
+    rows = [row for row in cell.stages if row.epoch > 0 and (row.phase, row.stage, row.direction) == key]
+    profiled = {epoch.epoch for epoch in cell.epochs if epoch.profiled}
+    for chosen in ([row for row in rows if row.epoch not in profiled], rows):
+        same = math.isclose(sum(row.exposed_s for row in chosen), total.exposed_s, rel_tol=1e-6, abs_tol=1e-9)
+        if same and len(chosen) <= total.epochs:
+            return chosen
+    return []
+
+
+def _shares(rows: list[StageRow], epochs: int) -> list[float]:
+    """Return the share of each epoch that counts; one without a row spent nothing on the stage."""
+    return [row.share for row in rows] + [0.0] * (epochs - len(rows))
+
+
+def _stage_row(record: CellRecord, total: StageTotal, rows: list[StageRow]) -> StageShareRow:
+    busy = [row.busy_s for row in rows if row.busy_s is not None]
+    known = bool(rows) and len(busy) == len(rows)
+    why = "not measured in every epoch" if rows else "stages.csv does not add up to the record's total"
+    tags = {row.tag for row in rows}
+    return StageShareRow(
+        run=record.run,
+        suite=record.suite,
+        category=record.category,
+        kind=record.kind,
+        model=record.model,
+        pipeline=record.pipeline,
+        seed=record.seed,
+        device=record.device,
+        dtype=record.dtype,
+        torch=record.torch,
+        commit=record.commit,
+        phase=total.phase,
+        stage=total.stage,
+        direction=total.direction,
+        exposed_s=total.exposed_s,
+        share=total.share,
+        share_spread=spread(_shares(rows, total.epochs)) if rows else None,
+        n=total.epochs,
+        tag=("measured" if tags == {"measured"} else "estimated") if tags else None,
+        busy_s=sum(busy) if known else None,
+        busy_tag="measured" if known else "unavailable",
+        busy_reason=None if known else why,
+    )

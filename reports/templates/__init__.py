@@ -1,0 +1,1 @@
+"""The report's page, style and script."""

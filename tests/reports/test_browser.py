@@ -1,0 +1,128 @@
+"""The page in a browser: it works there, asks nothing of the network and fits a telephone."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from report_runs import Build, Spec, pair
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from reports.commands import write_report
+from reports.load import read_run
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+MISSING = [str(path) for path in (CHROMIUM, DRIVER) if not path.is_file()]
+FLAGS = (
+    "headless=new",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(MISSING), reason=f"no {' and no '.join(MISSING)} on this machine"),
+]
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Chrome]:
+    options = ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    found = Chrome(options=options, service=Service(str(DRIVER)))
+    yield found
+    found.quit()
+
+
+@pytest.fixture
+def page(browser: Chrome, build: Build) -> Chrome:
+    """Open a report of ten cells, two of them unfinished, with a name that tries to run."""
+    specs = [spec for i in range(4) for spec in pair(f"c{i}", 100.0 + 7 * i, 131.0 - 9 * i)]
+    evil = Spec(category="<img src=x onerror=alert(1)>", caveats=("<script>document.title='owned'</script>",))
+    run = build(*specs, evil, Spec(seed=9, status="failed", error="out of memory"))
+    open_at(browser, write_report(read_run(run), run / "report"), 1440)
+    return browser
+
+
+def open_at(browser: Chrome, path: Path, width: int) -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(path.as_uri())
+
+
+def requests(page: Chrome) -> list[str]:
+    """Return the addresses that the report asked for; the browser's own new-tab page asks for others."""
+    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [one["request"]["url"] for one in sent if one["documentURL"] == page.current_url]
+
+
+def heading(page: Chrome, table: str, place: int) -> WebElement:
+    return page.find_elements(By.CSS_SELECTOR, f"#{table} thead th")[place]
+
+
+def column(page: Chrome, table: str, place: int) -> list[str]:
+    rows = page.find_elements(By.CSS_SELECTOR, f"#{table} tbody tr")
+    return [row.find_elements(By.TAG_NAME, "td")[place].text.split("\n")[0] for row in rows if row.is_displayed()]
+
+
+def test_the_page_opens_without_an_error_and_without_a_request(page: Chrome) -> None:
+    assert page.get_log("browser") == []
+    asked = requests(page)
+    assert page.current_url in asked
+    assert [url for url in asked if url != page.current_url and not url.startswith("data:")] == []
+    assert "owned" not in page.title
+
+
+def test_every_chart_is_drawn(page: Chrome) -> None:
+    charts = page.find_elements(By.CSS_SELECTOR, "svg.chart")
+    assert len(charts) == 1 + 1 + 6  # the ratios, the stages, and the losses of each category
+    for chart in charts:
+        assert chart.size["width"] > 200
+        assert chart.size["height"] > 60
+
+
+def test_clicking_a_heading_sorts_both_ways(page: Chrome) -> None:
+    button = heading(page, "timing", 4).find_element(By.TAG_NAME, "button")
+    button.click()
+    up = [float(text) for text in column(page, "timing", 4)]
+    assert heading(page, "timing", 4).get_attribute("aria-sort") == "ascending"
+    assert up == sorted(up)
+    button.click()
+    assert [float(text) for text in column(page, "timing", 4)] == up[::-1]
+    assert heading(page, "timing", 4).get_attribute("aria-sort") == "descending"
+
+
+def test_the_keyboard_sorts_too(page: Chrome) -> None:
+    heading(page, "cells", 1).find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+    found = column(page, "cells", 1)
+    assert heading(page, "cells", 1).get_attribute("aria-sort") == "ascending"
+    assert found[0] == "<img src=x onerror=alert(1)>"
+    assert found[1:] == sorted(found[1:])
+
+
+def test_filtering_shows_only_rows_with_every_word(page: Chrome) -> None:
+    sheet = page.find_element(By.CSS_SELECTOR, ".sheet:has(#cells)")
+    sheet.find_element(By.TAG_NAME, "input").send_keys("C2 mlsa")
+    assert column(page, "cells", 1) == ["c2"]
+    assert sheet.find_element(By.TAG_NAME, "output").text == "1 of 10 rows"
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_sticks_out_sideways(page: Chrome, width: int) -> None:
+    path = Path(page.current_url.removeprefix("file://"))
+    open_at(page, path, width)
+    page.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width

@@ -1,0 +1,170 @@
+"""The CSV files, read back, and the tables of the page."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from report_runs import NO_ENERGY, Build, Spec, pair, record
+
+from profiles.record import Metric
+from reports.commands import write_report
+from reports.load import read_run
+from reports.rows import accuracy_rows, mean_rows, stage_rows, timing_rows
+from reports.tables import identity, metric_table
+
+METRIC_COLUMNS = (
+    "run,suite,level,category,kind,model,pipeline,seed,device,dtype,torch,commit,image_side,"
+    "metric,value,unit,n,spread,tag,reason,published,published_source"
+)
+STAGE_COLUMNS = (
+    "run,suite,category,kind,model,pipeline,seed,device,dtype,torch,commit,"
+    "phase,stage,direction,exposed_s,share,share_spread,n,tag,busy_s,busy_tag,busy_reason"
+)
+CLAIM_COLUMNS = (
+    "claim,statement,pipeline,device,dtype,effect,published,published_count,published_p_value,"
+    "measured,measured_count,spread,n,p_value,test,verdict,why"
+)
+
+
+@pytest.fixture
+def written(build: Build, tmp_path: Path) -> Path:
+    specs = [*pair("carpet", 100.0, 110.0), *pair("bottle", 50.0, 52.0, kind="object", segmentation=90.0)]
+    return write_report(read_run(build(*specs)), tmp_path / "report").parent
+
+
+@pytest.mark.parametrize(
+    ("file", "columns"),
+    [
+        ("auroc.csv", METRIC_COLUMNS),
+        ("timing.csv", METRIC_COLUMNS),
+        ("energy.csv", METRIC_COLUMNS),
+        ("stages.csv", STAGE_COLUMNS),
+        ("claims.csv", CLAIM_COLUMNS),
+    ],
+)
+def test_columns_are_as_promised(written: Path, file: str, columns: str) -> None:
+    assert ",".join(pd.read_csv(written / file).columns) == columns
+
+
+def test_types_survive_the_csv(written: Path) -> None:
+    timing = pd.read_csv(written / "timing.csv", dtype={"n": "Int64"})
+    assert pd.api.types.is_float_dtype(timing["value"])
+    assert pd.api.types.is_integer_dtype(timing["seed"])
+    assert timing.loc[timing["metric"] == "time_per_epoch", "n"].tolist() == [5] * 4
+    assert timing.loc[timing["metric"] == "parameters", "n"].isna().all()
+
+
+def test_values_equal_the_records(written: Path) -> None:
+    timing = pd.read_csv(written / "timing.csv")
+    ours = timing[(timing["category"] == "carpet") & (timing["model"] == "mlsa")].set_index("metric")["value"]
+    expected = {m.name: m.value for m in record(pair("carpet", 100.0, 110.0)[1]).metrics}
+    assert ours.to_dict() == {name: expected[name] for name in ours.index}
+    assert set(ours.index) >= {"time_per_epoch", "training_time", "best_epoch", "windows_per_second", "peak_memory"}
+
+
+def test_every_metric_is_in_exactly_one_file(written: Path) -> None:
+    names = [name for f in ("auroc", "timing", "energy") for name in set(pd.read_csv(written / f"{f}.csv")["metric"])]
+    assert sorted(names) == sorted(metric.name for metric in record(Spec()).metrics)
+
+
+def test_what_is_unavailable_is_empty_and_never_zero(written: Path) -> None:
+    energy = pd.read_csv(written / "energy.csv")
+    assert energy["value"].isna().all()
+    assert set(energy["tag"]) == {"unavailable"}
+    assert set(energy["reason"]) == {NO_ENERGY}
+
+
+def test_published_values_stand_beside_the_measured(written: Path) -> None:
+    auroc = pd.read_csv(written / "auroc.csv").set_index(["level", "category", "model", "metric"])
+    row = auroc.loc[("cell", "carpet", "mlsa", "segmentation_auroc")]
+    assert (row["published"], row["published_source"]) == (91.52, "table 5.1")
+
+
+def test_means_are_computed_over_the_same_categories() -> None:
+    rows = accuracy_rows([record(Spec(segmentation=80.0)), record(Spec("bottle", kind="object", segmentation=91.0))])
+    (mean,) = [row for row in rows if row.level != "cell" and row.metric == "segmentation_auroc"]
+    assert (mean.level, mean.value, mean.n, mean.spread) == ("mean_all", 85.5, 2, 5.5)
+    assert mean.published == pytest.approx((90.44 + 65.82) / 2)
+
+
+def test_a_mean_has_no_published_side_where_one_category_was_not_published() -> None:
+    rows = accuracy_rows([record(Spec()), record(Spec("striped"))])
+    means = [row for row in rows if row.level == "mean_all"]
+    assert means
+    assert all(row.published is None for row in means)
+
+
+def test_a_mean_leaves_out_what_is_unavailable() -> None:
+    gone = Metric(name="segmentation_auroc", value=None, unit="%", tag="unavailable", reason="no defect")
+    specs = [Spec(), Spec("grid", segmentation=70.0), Spec("wood", values={gone.name: gone})]
+    rows = accuracy_rows([record(spec) for spec in specs])
+    (mean,) = [row for row in rows if row.level == "mean_all" and row.metric == "segmentation_auroc"]
+    assert (mean.value, mean.n) == (75.0, 2)
+
+
+def test_one_cell_has_no_mean() -> None:
+    assert mean_rows(accuracy_rows([record(Spec())])) == []
+
+
+def test_shares_of_a_phase_sum_to_one_with_unattributed(written: Path) -> None:
+    stages = pd.read_csv(written / "stages.csv")
+    sums = stages.groupby(["category", "model", "phase"])["share"].sum()
+    assert sums.tolist() == pytest.approx([1.0] * len(sums))
+    assert set(stages["phase"]) == {"train", "evaluation"}
+    assert "unattributed" in set(stages["stage"])
+
+
+def test_busy_time_is_summed_only_over_the_epochs_that_count(build: Build) -> None:
+    rows = stage_rows(read_run(build(Spec())).cells)
+    train = [row for row in rows if row.phase == "train"]
+    assert all(row.busy_tag == "unavailable" and row.busy_reason == "not measured in every epoch" for row in train)
+    assert {row.busy_s for row in rows if row.phase == "evaluation"} == {1.5}
+    assert {row.tag for row in rows} == {"measured"}
+
+
+def test_busy_time_is_unavailable_where_the_file_does_not_add_up(build: Build) -> None:
+    run = build(Spec())
+    path = run / "cells" / Spec().name / "stages.csv"
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:20]), encoding="utf-8")
+    rows = stage_rows(read_run(run).cells)
+    assert {row.busy_reason for row in rows} == {"stages.csv does not add up to the record's total"}
+    assert {row.tag for row in rows} == {None}
+
+
+def test_a_stage_that_some_epochs_lack_took_no_time_in_them(build: Build) -> None:
+    run = build(Spec())
+    path = run / "cells" / Spec().name / "stages.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text(
+        "".join(f"{x}\n" for x in lines if not x.startswith(("train,4,head", "train,5,head"))), encoding="utf-8"
+    )
+    cell = read_run(run).cells[0]
+    assert cell.record
+    totals = tuple(
+        total.model_copy(update={"exposed_s": total.exposed_s * 3 / 5}) if total.stage == "head" else total
+        for total in cell.record.stage_totals
+    )
+    changed = replace(cell, record=cell.record.model_copy(update={"stage_totals": totals}))
+    heads = [row for row in stage_rows((changed,)) if row.stage == "head"]
+    assert [row.tag for row in heads] == ["measured", "measured"]
+    assert [row.share_spread for row in heads] == [pytest.approx(0.01)] * 2  # of 0.01 three times and 0 twice
+
+
+def test_device_and_dtype_become_columns_where_records_differ() -> None:
+    records = [record(Spec()), record(replace(Spec(seed=1), device="cuda:0"))]
+    who = identity(records, None)
+    assert who.fields == ("category", "model", "pipeline", "seed", "device")
+    table = metric_table("t", "T", timing_rows(records), (), who)
+    assert [row[4].text for row in table.rows] == ["cpu", "cuda:0"]
+    assert "device" not in table.detail
+    assert "dtype float32, torch 2.13.0, commit 0123456789ab" in table.detail
+
+
+def test_a_missing_number_points_at_its_reason() -> None:
+    gone = Metric(name="peak_memory", value=None, unit="bytes", tag="unavailable", reason="no counter on a CPU")
+    records = [record(Spec(values={gone.name: gone}))]
+    table = metric_table("t", "T", timing_rows(records), (), identity(records, None))
+    assert table.footnotes == ("Note 1: no counter on a CPU",)
+    (entry,) = [entry for entry in table.rows[0] if entry.missing and entry.note == "note 1"]
+    assert (entry.text, entry.sort) == ("unavailable", None)
