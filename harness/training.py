@@ -149,15 +149,27 @@ class Trainer:
             checkpoint.save(self._setting.checkpoints / "last.pt", {**state, "progress": self.at.to_state()})
 
     def warm_up(self) -> None:
-        """Run the steps that no number counts; with few measured steps, the profiler window is among them."""
+        """Run the steps that no number counts; with few measured steps, the profiler window is among them.
+
+        Raises:
+            InterruptedRunError: someone asked to stop; nothing needs saving yet.
+
+        """
+        warm, measured = self._config.warmup_steps, self._config.measured_steps
+        profiled = self._setting.profiler_steps if measured is not None else 0
         windows = self._draw(0)
-        steps, profiled = self._config.warmup_steps, self._setting.profiler_steps
-        for batch in self._batches(windows, 0, steps):
-            self._step(batch)
-        if self._config.measured_steps is not None and profiled:
+        self._setting.reporter.begin(f"{self._setting.cell} warm-up", warm + profiled, "steps")
+        self._uncounted_steps(windows, 0, warm)
+        if profiled:
             with profiler_window(self._setting.traces / "warmup.pt.trace.json.gz"):
-                for batch in self._batches(windows, steps, steps + profiled):
-                    self._step(batch)
+                self._uncounted_steps(windows, warm, warm + profiled)
+        self._setting.reporter.end()
+
+    def _uncounted_steps(self, windows: Windows, start: int, stop: int) -> None:
+        for batch in self._batches(windows, start, stop):
+            self._step(batch)
+            self._setting.reporter.advance(1)
+            self._setting.interrupt.check()
 
     def train(self) -> None:
         """Train to the stopping rule, from wherever the training is.
@@ -207,14 +219,15 @@ class Trainer:
             self.save()
         windows = self._draw(at.epoch)
         steps = self._limited(self._steps_of(windows))
-        self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", len(windows.image_b), "windows")
+        count = min(steps * self._config.batch_size, len(windows.image_b))
+        self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows")
         window_end = min(1 + self._setting.profiler_steps, steps)
         if profiled and at.step < window_end:
             self._counted_steps(windows, 1)
             with profiler_window(self._setting.traces / f"epoch{at.epoch:04d}.pt.trace.json.gz"):
                 self._counted_steps(windows, window_end)
         self._counted_steps(windows, steps)
-        return min(steps * self._config.batch_size, len(windows.image_b))
+        return count
 
     def _counted_steps(self, windows: Windows, stop: int) -> None:
         """Run the epoch's steps up to *stop*, each of which can be the last."""

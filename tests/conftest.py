@@ -12,6 +12,10 @@ from harness.synthesize import SyntheticConfig, synthesize
 settings.register_profile("steady", deadline=None)  # a test asserts no duration
 settings.load_profile("steady")
 
+# Models of a few thousand parameters gain nothing from threads, and two processes' threads wait for one another.
+os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start
+torch.set_num_threads(1)
+
 DATA_VARIABLE = "BENCH_TEST_DATA"
 
 

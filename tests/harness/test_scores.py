@@ -9,7 +9,7 @@ from tests.reference import scores as reference
 
 
 def random_maps(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maps with many ties where *levels* are few, and masks of several regions, some touching at corners."""
+    """Return maps with many ties where *levels* are few, and masks of several regions, some touching at corners."""
     random = np.random.default_rng(seed)
     masks = random.random((4, 9, 11)) < random.uniform(0.05, 0.4)
     masks[0] = False

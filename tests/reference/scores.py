@@ -1,5 +1,7 @@
 """Scores by counting pairs and thresholds. Shapes: I images, H x W pixels."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -24,7 +26,7 @@ def aupro(maps_ihw: NDArray[np.float64], masks_ihw: NDArray[np.bool_], limit: fl
         overlap = np.mean([found[index][region].mean() for index, region in regions])
         points.append((float(found[~masks_ihw].mean()), float(overlap)))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 >= limit:
             break
         end = min(x1, limit)
