@@ -35,18 +35,23 @@ def plan(config: RunConfig) -> list[Cell]:
     ]
 
 
+def unavailable(cell: Cell) -> tuple[str, str, list[str]] | None:
+    """Return what of a cell this version does not have: `model` or `pipeline`, its name, and the names it has."""
+    for what, name, known in (("model", cell.model, list(ATTENTION)), ("pipeline", cell.pipeline, list(PIPELINES))):
+        if name not in known:
+            return what, name, known
+    return None
+
+
 def refuse_unavailable(cells: list[Cell]) -> None:
-    """Refuse cells whose model or pipeline this version does not have.
+    """Refuse cells that this version cannot run.
 
     Raises:
         ConfigError: there is one.
 
     """
     for cell in cells:
-        for option, name, known in (
-            ("model", cell.model, list(ATTENTION)),
-            ("pipeline", cell.pipeline, PIPELINES),
-        ):
-            if name not in known:
-                got, expected = f"{name!r}, which this version does not have", f"one of {', '.join(known)}"
-                raise ConfigError(f"--{option}", got=got, expected=expected, fix=f"--{option} {known[0]}")
+        if lack := unavailable(cell):
+            what, name, known = lack
+            got, expected = f"{name!r}, which this version does not have", f"one of {', '.join(known)}"
+            raise ConfigError(f"--{what}", got=got, expected=expected, fix=f"--{what} {known[0]}")

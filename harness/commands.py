@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from harness.cells import plan
+from harness.cells import plan, unavailable
 from harness.config import RunConfig, assign, build, file_table, set_key, suite_names, suite_table
 from harness.cost import estimate, expected_images
 from harness.directory import RunDirectory
@@ -118,8 +118,8 @@ def suites(
 def synthesize_data(
     root: Annotated[Path, typer.Argument(help="Folder to write the categories to.")],
     category: Annotated[Strings | None, typer.Option(help="Only this category; repeatable.")] = None,
-    side: Annotated[int, typer.Option(min=16, help="Side of the images, pixels.")] = 256,
-    train: Annotated[int, typer.Option(min=2, help="Training images.")] = 100,
+    side: Annotated[int, typer.Option(min=64, help="Side of the images, pixels.")] = 256,
+    train: Annotated[int, typer.Option(min=1, help="Training images.")] = 100,
     test_good: Annotated[int, typer.Option(min=1, help="Good test images.")] = 20,
     test_per_defect: Annotated[int, typer.Option(min=1, help="Test images of each defect.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the images.")] = 0,
@@ -164,6 +164,8 @@ def _show_cells(config: RunConfig) -> None:
         table.add_row(cell.name, *numbers, duration(cost.epoch_s), duration(cost.at_least_s))
     out_console.print(table)
     out_console.print(f"{len(plan(config))} cells, at least {duration(total_s)} of arithmetic alone")
+    for what, name in sorted({lack[:2] for cell in plan(config) if (lack := unavailable(cell))}):
+        out_console.print(f"this version cannot run them all: it does not have {what} {name!r}", markup=False)
 
 
 def _show_outcome(outcome: Outcome) -> None:

@@ -54,12 +54,12 @@ def estimate(cell: Cell, config: RunConfig, train_good: int, test: int, flops_pe
 
 
 def expected_images(category: str, config: RunConfig) -> tuple[int, int]:
-    """Return how many training and test images a category should have, by what is published or generated.
+    """Return how many training and test images a category has, by what is generated or published.
 
     A category of neither kind counts as the median of MVTec AD's.
     """
     generated = config.data.generated
     if config.data.root is None and generated is not None:
-        return generated.train, generated.test_good + 3 * generated.test_per_defect
+        return generated.train, generated.test_images(category)
     facts = mvtec_ad().get(category)
     return (facts.train_good, facts.test_good + facts.test_defective) if facts else (230, 115)

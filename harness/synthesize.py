@@ -30,6 +30,10 @@ class SyntheticConfig(BaseModel):
     test_good: int = Field(gt=0, description="good images to test on")
     test_per_defect: int = Field(gt=0, description="images to test on, of each kind of defect")
 
+    def test_images(self, category: str) -> int:
+        """Return how many images to test on a category has."""
+        return self.test_good + len(SUBJECTS[category].defects) * self.test_per_defect
+
 
 GENERATED: dict[str, Literal["texture", "object"]] = {name: subject.kind for name, subject in SUBJECTS.items()}
 """What can be generated: name of the category -> kind."""
@@ -96,13 +100,17 @@ def synthesize(root: Path, category: str, config: SyntheticConfig, seed: int) ->
         seed: at least 0; the same seed gives the same bytes.
 
     Raises:
-        DataError: *category* is unknown, or has a folder in *root* already.
+        DataError: *category* is unknown, or has a folder in *root* already, or *root* cannot be written.
 
     """
     _check(root, category)
-    root.mkdir(parents=True, exist_ok=True)
-    # A sibling, so that the rename stays on one file system.
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{category}-", dir=root))
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # A sibling, so that the rename stays on one file system.
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{category}-", dir=root))
+    except OSError as error:
+        got = error.strerror or "a folder that cannot be written"
+        raise DataError(root, got=got, expected="a folder to write", fix="name another") from error
     try:
         _write(unfinished, category, config, seed)
         unfinished.chmod(0o755)  # mkdtemp lets nobody else read
