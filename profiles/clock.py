@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from profiles.record import UNATTRIBUTED, Direction, Phase, StageRow
-from profiles.stages import Stage, recording
+from profiles.stages import LEADING, STAGES, Stage, recording
 
 WITHOUT_GRADIENT: frozenset[Stage] = frozenset(
     {"data_loading", "transfer", "optimizer", "scoring", "checkpoint", "anomaly_map"}
@@ -63,7 +63,7 @@ class PhaseTimes:
         return cls(**{**state, **tables})
 
     def rows(self) -> list[StageRow]:
-        """One row per stage and direction, in the order first met, `unattributed` last.
+        """Return one row per stage and direction: the leading five, used or not, the others used, `unattributed` last.
 
         Raises:
             AssertionError: the stages do not sum to the wall time, so some of it was lost or counted twice.
@@ -73,21 +73,32 @@ class PhaseTimes:
         if total_ns != self.wall_ns:
             message = f"{self.phase} {self.epoch}: stages sum to {total_ns} ns, wall time is {self.wall_ns} ns"
             raise AssertionError(message)
-        ordered = sorted(self.exposed_ns.items(), key=lambda item: item[0].stage == UNATTRIBUTED)
+        exposed_ns = dict.fromkeys((forward_cell(stage) for stage in LEADING), 0) | self.exposed_ns
         return [
             StageRow(
                 phase=self.phase,
                 epoch=self.epoch,
                 stage=cell.stage,
                 direction=cell.direction,
-                exposed_s=exposed_ns / 1e9,
+                exposed_s=exposed_ns[cell] / 1e9,
                 busy_s=None,
-                share=exposed_ns / total_ns if total_ns else 0.0,
+                share=exposed_ns[cell] / total_ns if total_ns else 0.0,
                 calls=self.calls.get(cell, 0),
                 tag="measured",
             )
-            for cell, exposed_ns in ordered
+            for cell in sorted(exposed_ns, key=_place)
         ]
+
+
+def forward_cell(stage: Stage) -> Cell:
+    """Return where a stage's own work is charged, as opposed to its gradient's."""
+    return Cell(stage, "none" if stage in WITHOUT_GRADIENT else "forward")
+
+
+def _place(cell: Cell) -> tuple[int, bool]:
+    """Order cells as every table does: by stage, forward before backward."""
+    names = (*STAGES, UNATTRIBUTED)
+    return names.index(cell.stage), cell.direction == "backward"
 
 
 class StageClock:
@@ -150,7 +161,7 @@ class StageClock:
 
     def enter(self, stage: Stage) -> None:
         """Forward work of *stage* begins."""
-        self._push(Cell(stage, "none" if stage in WITHOUT_GRADIENT else "forward"))
+        self._push(forward_cell(stage))
 
     def leave(self) -> None:
         """End the stage entered last."""

@@ -31,9 +31,12 @@ Stage = Literal[
     "scoring",
     "checkpoint",
 ]
-"""What work is for; the first five lead every table."""
+"""What work is for."""
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
+
+LEADING = STAGES[:5]
+"""The five that lead every table, used or not."""
 
 
 class Recorder(Protocol):

@@ -187,6 +187,21 @@ def test_lost_time_is_an_error_and_not_a_row() -> None:
         PhaseTimes("train", 1, wall_ns=4, exposed_ns={Cell("loss", "forward"): 3}).rows()
 
 
+def test_every_table_leads_with_the_same_five_stages_and_ends_with_the_remainder() -> None:
+    clock = FakeClock()
+    with StageClock(clock).phase("train", 1) as times:
+        two_stage_step(clock)
+        with stage("optimizer"):
+            clock.pass_ns(1)
+    assert [(row.stage, row.direction) for row in times.rows()] == [
+        ("data_loading", "none"), ("patching", "forward"), ("attention", "forward"), ("attention", "backward"),
+        ("loss", "forward"), ("loss", "backward"), ("anomaly_map", "none"), ("optimizer", "none"),
+        ("unattributed", "none"), ("unattributed", "backward"),
+    ]  # fmt: skip
+    unused = [row for row in times.rows() if row.calls == 0 and row.stage != "unattributed"]
+    assert {(row.stage, row.exposed_s) for row in unused} == {("data_loading", 0), ("patching", 0), ("anomaly_map", 0)}
+
+
 def test_the_device_is_drained_at_both_ends_of_a_phase() -> None:
     clock = FakeClock()
     with StageClock(clock, drain=lambda: clock.pass_ns(10)).phase("train", 1) as times:
