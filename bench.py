@@ -10,6 +10,9 @@ import reports.commands
 from harness.version import version
 from profiles.errors import BenchError
 
+INTERRUPTED = 130
+WRONG_USE = 2
+
 app = typer.Typer(
     name="bench",
     help="Where the time and energy of training inpainting transformers for anomaly detection really go.",
@@ -17,7 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data = typer.Typer(help="Data sets in the layout of MVTec AD.", no_args_is_help=True, rich_markup_mode=None)
+data = typer.Typer(
+    help="Data sets in the layout of MVTec AD.",
+    epilog="Example: bench data synthesize datasets/generated",
+    rich_markup_mode=None,
+)
 app.add_typer(data, name="data")
 
 app.command("run")(harness.commands.run)
@@ -39,13 +46,39 @@ def bench(
         typer.echo(context.get_help())
 
 
+@data.callback(invoke_without_command=True)
+def data_help(context: typer.Context) -> None:
+    """Print help where nothing was asked for."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# typer carries a click of its own and exports, of its errors, only some: the root of those about wrong use is theirs.
+_WrongUse: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
 def main() -> None:
-    """Run the command line; an error of ours is one line on stderr and its own exit code."""
+    """Run the command line; what goes wrong is one line on stderr and an exit code."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except BenchError as error:
-        sys.stderr.write(f"bench: {error}\n")
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except _WrongUse as error:
+        _fail(f"command line: {_words(error)}; fix: see --help", WRONG_USE)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", INTERRUPTED)
+    except OSError as error:  # a full disk, say: the system's own words, and what a run had saved is still there
+        _fail(str(error), 1)
+
+
+def _words(error: Exception) -> str:
+    format_message = getattr(error, "format_message", lambda: str(error))
+    return " ".join(format_message().split()).rstrip(".")
+
+
+def _fail(text: str, code: int) -> None:
+    sys.stderr.write(f"bench: {text}\n")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ State = dict[str, Any]
 
 def save(path: Path, state: State) -> None:
     """Write tensors and plain values: aside, synced, then renamed into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
     with aside.open("wb") as file:
         torch.save(state, file)
@@ -34,7 +35,7 @@ def load(path: Path, device: torch.device) -> State:
     try:
         state: State = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, struct.error, pickle.UnpicklingError) as error:
-        got, fix = f"a damaged checkpoint ({error})", "delete the cell's folder `checkpoints` and --resume"
+        got, fix = f"a damaged checkpoint ({error})", "--resume --retry-failed, which trains the cell anew"
         raise RunDirectoryError(path, got=got, expected="a checkpoint of this program", fix=fix) from error
     return state
 

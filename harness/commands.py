@@ -14,7 +14,7 @@ from harness.cost import estimate, expected_images
 from harness.directory import RunDirectory
 from harness.launch import Outcome, resolve_device, resume, start, stored_configuration
 from harness.progress import duration
-from harness.synthesize import GENERATED, SyntheticConfig, synthesize
+from harness.synthesize import GENERATED, SyntheticConfig, check, synthesize
 from profiles.environment import environment
 from profiles.errors import ConfigError
 from profiles.rate import matmul_flops_per_s
@@ -54,7 +54,7 @@ def run(
     Example: bench run --suite mvtec-epoch --data-root mvtec --category bottle --set training.batch_size=64
     """
     options: dict[str, Any] = {
-        "data.root": str(data_root.absolute()) if data_root else None,
+        "data.root": str(data_root) if data_root else None,
         "data.categories": category,
         "models": model,
         "pipelines": pipeline,
@@ -93,6 +93,10 @@ def _configuration(suite: str | None, file: Path | None, options: dict[str, Any]
             set_key(table, key, value, f"--{key.rpartition('.')[2]}")
     for assignment in settings:
         assign(table, assignment)
+    config = build(table, "command line")
+    if config.data.root is None:
+        return config
+    set_key(table, "data.root", str(Path(config.data.root).absolute()), "data.root")  # a run may resume elsewhere
     return build(table, "command line")
 
 
@@ -119,7 +123,7 @@ def synthesize_data(
     root: Annotated[Path, typer.Argument(help="Folder to write the categories to.")],
     category: Annotated[Strings | None, typer.Option(help="Only this category; repeatable.")] = None,
     side: Annotated[int, typer.Option(min=64, help="Side of the images, pixels.")] = 256,
-    train: Annotated[int, typer.Option(min=1, help="Training images.")] = 100,
+    train: Annotated[int, typer.Option(min=2, help="Training images.")] = 100,
     test_good: Annotated[int, typer.Option(min=1, help="Good test images.")] = 20,
     test_per_defect: Annotated[int, typer.Option(min=1, help="Test images of each defect.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the images.")] = 0,
@@ -129,7 +133,10 @@ def synthesize_data(
     Example: bench data synthesize datasets/generated --category mesh --train 50
     """
     config = SyntheticConfig(side=side, train=train, test_good=test_good, test_per_defect=test_per_defect)
-    for name in category or list(GENERATED):
+    names = category or list(GENERATED)
+    for name in names:
+        check(root, name)
+    for name in names:
         synthesize(root, name, config, seed)
         out_console.print(f"{root / name}: {GENERATED[name]}", markup=False)
 

@@ -50,7 +50,7 @@ class RunConfig(BaseModel):
     models: tuple[ModelName, ...] = Field(min_length=1)
     pipelines: tuple[PipelineName, ...] = Field(default=("fast",), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$")
     data: DataConfig
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

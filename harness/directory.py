@@ -7,6 +7,7 @@ cells/<category>/<model>-<pipeline>/seed<k>/
 
 import json
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic_ns
@@ -53,7 +54,9 @@ class CellDirectory:
         self.error = root / "error.txt"
 
     def create(self) -> None:
-        """Make the folder, with its status and the headers of its tables."""
+        """Make the folder, with its status and the headers of its tables; what was there before is gone."""
+        if self.root.exists():
+            shutil.rmtree(self.root)
         self.checkpoints.mkdir(parents=True)
         self.maps.mkdir()
         self.traces.mkdir()
@@ -69,6 +72,10 @@ class CellDirectory:
     def set_status(self, status: Status, error: str | None = None) -> None:
         """Replace the cell's status."""
         write_model(self.root / "status.json", CellStatus(status=status, error=error))
+
+    def has_status(self) -> bool:
+        """Whether the folder says how the cell stands; without that it counts as never begun."""
+        return (self.root / "status.json").exists()
 
     def status(self) -> Status:
         """Read the cell's status.
@@ -102,17 +109,33 @@ class RunDirectory:
             RunDirectoryError: there is something already, or it cannot be written.
 
         """
-        if self.root.is_dir() and any(self.root.iterdir()):
+        try:
+            occupied = self.root.is_dir() and any(self.root.iterdir())
+            parent = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
+        except OSError as error:
+            raise self._unusable(error) from error
+        if occupied:
             fix = f"another --out, or --resume --out {self.root}" if self.manifest.exists() else "another --out"
             raise RunDirectoryError(self.root, got="a folder that is not empty", expected="a new one", fix=fix)
-        parent = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise RunDirectoryError(
-                self.root,
-                got=f"{parent}, which cannot be written",
-                expected="a writable folder",
-                fix="another --out",
-            )
+            got = f"{parent}, which cannot be written"
+            raise RunDirectoryError(self.root, got=got, expected="a writable folder", fix="another --out")
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            RunDirectoryError: the system does not let us.
+
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> RunDirectoryError:
+        got = f"a path that cannot be used ({error.strerror})"
+        return RunDirectoryError(self.root, got=got, expected="a writable folder", fix="another --out")
 
     def log(self, event: str, **fields: Scalar) -> None:
         """Append a line to `events.jsonl`: what, when by the wall clock, and when by the monotonic clock (ns)."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.dataset import LabelledImage
 from harness.images import read_mask
 from harness.interrupt import Interrupt
-from harness.pipeline import WindowSource, cut_batch, load_patches
+from harness.pipeline import WindowSource, load_patches
 from harness.progress import Reporter
 from models.anomaly_map import anomaly_map, difference
 from models.windows import to_images
@@ -57,7 +57,7 @@ class Reconstructor(NamedTuple):
         windows = source.covering(image)
         painted = []
         for start in range(0, len(windows.image_b), self.batch_size):
-            batch = cut_batch(source.patches_inp, windows.select(slice(start, start + self.batch_size)))
+            batch = source.cut(windows.select(slice(start, start + self.batch_size)))
             painted.append(self.model(batch.context_bkp, batch.positions_bt))
         with stage("anomaly_map"):
             rows = source.grid[0]
@@ -90,6 +90,11 @@ class Evaluated(NamedTuple):
     maps_ihw: NDArray[np.float32]
     masks_ihw: NDArray[np.bool_]
     reconstructions_ichw: NDArray[np.uint8]
+
+    @property
+    def defective_i(self) -> NDArray[np.bool_]:
+        """Which images are defective, by their folder: a mask may lose its marks in resizing."""
+        return np.array([image.mask is not None for image in self.images])
 
     def image_scores(self) -> list[ImageScore]:
         """Return each image's detection score, the largest value of its map."""

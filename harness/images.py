@@ -44,15 +44,19 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def inspect_image(path: Path) -> int:
-    """Return the side of a square PNG, having checked its checksums without decoding it.
+    """Return the side of a square PNG, having checked its checksums; only what may be transparent is decoded.
 
     Raises:
-        DataError: it cannot be read, is no PNG, breaks off or is not square.
+        DataError: it cannot be read, is no PNG, breaks off, is not square or is transparent.
 
     """
     with _opened(path) as image:
         width, height = image.size
+        maybe_transparent = image.has_transparency_data
         image.verify()
+    if maybe_transparent:
+        with _opened(path) as image:
+            _to_rgb(image, path)
     if width != height:
         raise DataError(
             path,
@@ -61,6 +65,24 @@ def inspect_image(path: Path) -> int:
             fix="crop or pad it to a square",
         )
     return width
+
+
+def inspect_mask(path: Path, side: int) -> None:
+    """Check a mask: whole, of its image's side, and with at least one mark.
+
+    Raises:
+        DataError: it is not so.
+
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        image.verify()
+    if (width, height) != (side, side):
+        expected = f"{side} x {side}, as its image has"
+        raise DataError(path, got=f"{width} x {height} pixels", expected=expected, fix=REPLACE)
+    if not read_mask(path, side).any():
+        fix = "replace the mask, or move its image to test/good"
+        raise DataError(path, got="a mask without a mark", expected="a defect marked", fix=fix)
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:

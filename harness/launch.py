@@ -2,10 +2,9 @@
 
 import fcntl
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from harness.synthesize import synthesize
 from harness.version import version
 from profiles.environment import environment
 from profiles.errors import ConfigError, InterruptedRunError, RunDirectoryError
-from profiles.record import Environment, Manifest, Status, read_model
+from profiles.record import Environment, Manifest, RunStatus, read_model
 
 
 class Outcome(NamedTuple):
@@ -55,7 +54,7 @@ def start(config: RunConfig, out: Path | None) -> Outcome:
     directory.refuse_occupied()
     device = resolve_device(config.device)
     categories = _inspected(config)
-    directory.root.mkdir(parents=True, exist_ok=True)
+    directory.create()
     with _only_one(directory), listening() as interrupt:
         _describe(directory, config, cells, device)
         return _run(directory, config, cells, device, categories, interrupt)
@@ -85,10 +84,13 @@ def resume(out: Path | None, asked: RunConfig | None, *, retry_failed: bool) -> 
     refuse_unavailable(cells)
     device = resolve_device(config.device)
     _refuse_another_machine(directory, device)
-    categories = _inspected(config)
+    _refuse_another_program(directory, manifest)
     with _only_one(directory), listening() as interrupt:
-        if retry_failed:
-            _forget_failures(directory, cells)
+        _mend(directory, cells, retry_failed=retry_failed)
+        statuses = [directory.cell(cell.name).status() for cell in cells]
+        if not {"pending", "running"} & set(statuses):
+            return Outcome(directory.root, cells, statuses.count("failed"))
+        categories = _inspected(config)
         write_model(directory.manifest, manifest.model_copy(update={"ended": None, "status": "running"}))
         return _run(directory, config, cells, device, categories, interrupt)
 
@@ -124,7 +126,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _inspected(config: RunConfig) -> dict[str, Category]:
-    """Look through the data set, every file of it; generated data is made and looked through when the run begins.
+    """Look through the data set, every file of it; what is generated is made when the run begins.
 
     Raises:
         InputError: it is missing or damaged.
@@ -204,11 +206,12 @@ def _run(
         reporter=Reporter(),
         interrupt=interrupt,
     )
-    status: Status = "interrupted"
+    status: RunStatus = "failed"
     try:
         failed = run_cells(cells, context)
         status = "failed" if failed else "done"
     except InterruptedRunError as error:
+        status = "interrupted"
         message = (
             f"{error}; the state is saved; go on with: bench run --resume --out {shlex.quote(str(directory.root))}"
         )
@@ -227,16 +230,16 @@ def _only_one(directory: RunDirectory) -> Iterator[None]:
         RunDirectoryError: another process holds it.
 
     """
-    with (directory.root / "lock").open("w") as file:
+    with ExitStack() as held:
         try:
+            file = held.enter_context((directory.root / "lock").open("w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunDirectoryError(
-                directory.root,
-                got="a run that is going on",
-                expected="one that has stopped",
-                fix="wait, or another --out",
-            ) from error
+            got, fix = "a run that is going on", "wait, or another --out"
+            raise RunDirectoryError(directory.root, got=got, expected="one that has stopped", fix=fix) from error
+        except OSError as error:
+            got, fix = f"no lock ({error.strerror})", "a --out where files can be written and locked"
+            raise RunDirectoryError(directory.root, got=got, expected="a folder to lock", fix=fix) from error
         yield
 
 
@@ -266,12 +269,28 @@ def _refuse_another_machine(directory: RunDirectory, device: torch.device) -> No
         )
 
 
-def _forget_failures(directory: RunDirectory, cells: list[Cell]) -> None:
-    """Make failed cells pending again, as new."""
+def _refuse_another_program(directory: RunDirectory, manifest: Manifest) -> None:
+    """Refuse to go on with a run that another version of this program began.
+
+    Raises:
+        RunDirectoryError: version or commit differ.
+
+    """
+    here = version()
+    if (here.version, here.commit) != (manifest.version, manifest.commit):
+        raise RunDirectoryError(
+            directory.root,
+            got=f"bench {here.version} of commit {here.commit[:12]}",
+            expected=f"{manifest.version} of {manifest.commit[:12]}, which began the run",
+            fix="go back to that commit, or start a new run",
+        )
+
+
+def _mend(directory: RunDirectory, cells: list[Cell], *, retry_failed: bool) -> None:
+    """Make anew the folders of cells that have none or whose status is gone, and of failed ones if asked to."""
     for cell in cells:
         folder = directory.cell(cell.name)
-        if folder.status() == "failed":
-            shutil.rmtree(folder.root)
+        if not folder.has_status() or (retry_failed and folder.status() == "failed"):
             folder.create()
 
 

@@ -32,8 +32,13 @@ class CellLog:
             self._run.log("phase_stop", cell=self._cell, phase=phase, epoch=epoch, completed=ended)
         write_csv(self._directory.stages, StageRow._fields, times.rows(), append=True)
 
+    def epoch_start(self, epoch: int) -> None:
+        """Say that an epoch begins, or goes on."""
+        self._run.log("epoch_start", cell=self._cell, epoch=epoch)
+
     def epoch(self, row: EpochRow) -> None:
         """Append a finished epoch."""
+        self._run.log("epoch_stop", cell=self._cell, epoch=row.epoch)
         write_csv(self._directory.epochs, EpochRow._fields, [row], append=True)
 
     def cut_back(self, epoch: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.images import read_image
-from models.windows import Windows, covering_windows, cut_windows, draw_windows, to_patches
+from models.windows import Windows, covering_windows, cut_windows, draw_windows, to_patches, window_positions
 from profiles.stages import stage
 
 
@@ -37,15 +37,6 @@ def load_patches(paths: Sequence[Path], side: int, patch_side: int, device: torc
         return patches_inp.to(device)
 
 
-def cut_batch(patches_inp: Tensor, windows: Windows) -> Batch:
-    """Cut *windows* (on the CPU) out of *patches_inp* (uint8, on the device)."""
-    with stage("transfer"):
-        on_device = Windows(*(part.to(patches_inp.device, non_blocking=True) for part in windows))
-    with stage("patching"):
-        target_bp, context_bkp = cut_windows(patches_inp, on_device)
-        return Batch(context_bkp / 255, on_device.positions_bt, target_bp / 255)
-
-
 def as_images(patches_bp: Tensor, patch_side: int) -> Tensor:
     """View flat patches (B, P) as images (B, C, S, S)."""
     return patches_bp.reshape(len(patches_bp), -1, patch_side, patch_side)
@@ -63,8 +54,17 @@ class WindowSource(NamedTuple):
         with stage("patching"):
             return draw_windows(len(self.patches_inp), per_image, self.grid, self.window_side, generator)
 
+    def cut(self, windows: Windows) -> Batch:
+        """Cut *windows* (on the CPU) out of the images, on their device."""
+        with stage("transfer"):
+            windows = windows.to(self.patches_inp.device)
+        with stage("patching"):
+            positions_bt = window_positions(windows, self.grid[1], self.window_side)
+            target_bp, context_bkp = cut_windows(self.patches_inp, windows.image_b, positions_bt)
+            return Batch(context_bkp / 255, positions_bt, target_bp / 255)
+
     def covering(self, image: int) -> Windows:
         """Return the windows that reconstruct one image."""
         with stage("patching"):
             windows = covering_windows(1, self.grid, self.window_side)
-            return Windows(windows.image_b + image, windows.positions_bt)
+            return windows._replace(image_b=windows.image_b + image)

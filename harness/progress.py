@@ -24,17 +24,17 @@ class Reporter:
         self._total = 0
         self._unit = ""
         self._started_at = 0.0
-        self._done = 0
+        self._done = self._done_before = 0
         self._milestone_at = -LINE_EVERY_S
 
     def say(self, text: str) -> None:
         """Print a line."""
         self._console.print(text, markup=False)
 
-    def begin(self, what: str, total: int, unit: str) -> None:
-        """Start counting to *total* of *unit*."""
+    def begin(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        """Start counting to *total* of *unit*, of which some may be *done* already."""
         self.end()
-        self._what, self._total, self._unit, self._done = what, total, unit, 0
+        self._what, self._total, self._unit, self._done, self._done_before = what, total, unit, done, done
         self._started_at = self._shown_at = monotonic()
         if self._console.is_terminal:
             self._bar = Progress(
@@ -47,7 +47,7 @@ class Reporter:
                 transient=True,
                 auto_refresh=False,
             )
-            self._task = self._bar.add_task(what, total=total, rate="")
+            self._task = self._bar.add_task(what, total=total, completed=done, rate="")
             self._bar.start()
 
     def advance(self, count: int) -> None:
@@ -57,7 +57,7 @@ class Reporter:
         if now - self._shown_at < (LINE_EVERY_S if self._bar is None else REDRAW_EVERY_S):
             return
         self._shown_at = now
-        rate = self._done / (now - self._started_at)
+        rate = (self._done - self._done_before) / (now - self._started_at)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, rate=f"{rate:,.0f} {self._unit}/s")
             self._bar.refresh()

@@ -1,6 +1,7 @@
 """From a finished cell to its record, and from records to `results.csv`."""
 
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -8,6 +9,7 @@ from harness import summary
 from harness.categories import kind_of, mvtec_ad
 from harness.cells import Cell
 from harness.context import Context, Sources
+from harness.dataset import LabelledImage
 from harness.directory import CellDirectory, RunDirectory, write_model
 from harness.evaluation import Evaluated
 from harness.pictures import save_maps, save_samples
@@ -17,15 +19,17 @@ from profiles import memory
 from profiles.record import CellRecord, Metric, ResultRow, read_model, write_csv
 
 
-def write_record(
-    cell: Cell,
-    context: Context,
-    trainer: Trainer,
-    sources: Sources,
-    evaluated: Evaluated,
-    scores: Scores | None,
-) -> CellRecord:
+class Result(NamedTuple):
+    """What a cell came to; `in_use_bytes` is the memory that was in use before it began."""
+
+    evaluated: Evaluated
+    scores: Scores | None
+    in_use_bytes: int | None
+
+
+def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Sources, result: Result) -> CellRecord:
     """Write the cell's pictures and its record, the record last; return it."""
+    evaluated = result.evaluated
     folder, config, evaluation = context.directory.cell(cell.name), context.config, context.config.evaluation
     if evaluation.save_maps:
         save_maps(evaluated, folder.maps)
@@ -51,23 +55,18 @@ def write_record(
         epochs=trainer.at.epoch - 1,
         stopped_by=stopped_by,
         best_validation_loss=trainer.at.best_validation_loss,
-        metrics=tuple(_metrics(folder, context, trainer, sources, evaluated, scores)),
+        metrics=tuple(_metrics(folder, context, trainer, sources, result)),
         stage_totals=tuple(summary.stage_totals(folder.stages, folder.epochs)),
         image_scores=tuple(evaluated.image_scores()),
         samples=tuple(save_samples(evaluated, evaluation.samples, folder.maps)),
-        caveats=tuple(_caveats(cell, context, trainer, sources, evaluated)),
+        caveats=tuple(_caveats(cell, context, trainer, sources, result)),
     )
     write_model(folder.record, record)
     return record
 
 
 def _metrics(
-    folder: CellDirectory,
-    context: Context,
-    trainer: Trainer,
-    sources: Sources,
-    evaluated: Evaluated,
-    scores: Scores | None,
+    folder: CellDirectory, context: Context, trainer: Trainer, sources: Sources, result: Result
 ) -> list[Metric]:
     training, tables = context.config.training, (folder.stages, folder.epochs)
     extent = summary.Extent(
@@ -77,16 +76,17 @@ def _metrics(
         ),
         measured_steps=training.measured_steps,
         step_ns=trainer.at.step_ns,
+        draw_ns=trainer.at.draw_ns,
     )
     limit = context.config.evaluation.images or math.inf
     calibration_images = len(sources.train.patches_inp)
     images = {
         "calibration": (int(min(limit, calibration_images)), calibration_images),
-        "evaluation": (len(evaluated.images), len(sources.test)),
+        "evaluation": (len(result.evaluated.images), len(sources.test)),
     }
     converged = training.measured_steps is None
     return [
-        *summary.score_metrics(scores, len(sources.test), _why_unscored(evaluated, sources)),
+        *summary.score_metrics(result.scores, len(sources.test), why_unscored(result.evaluated, sources.test)),
         *summary.time_metrics(*tables, extent),
         *summary.once_metrics(folder.stages, images),
         *summary.other_metrics(
@@ -97,15 +97,18 @@ def _metrics(
     ]
 
 
-def _why_unscored(evaluated: Evaluated, sources: Sources) -> str:
-    if len(evaluated.images) < len(sources.test):
-        return f"only {len(evaluated.images)} of {len(sources.test)} test images evaluated (evaluation.images)"
-    return "the test images are all good or all defective"
+def why_unscored(evaluated: Evaluated, test: tuple[LabelledImage, ...]) -> str:
+    """Return why maps cannot be scored; empty where they can."""
+    if len(evaluated.images) < len(test):
+        return f"only {len(evaluated.images)} of {len(test)} test images evaluated (evaluation.images)"
+    if evaluated.defective_i.all() or not evaluated.defective_i.any():
+        return "the test images are all good or all defective"
+    return "" if evaluated.masks_ihw.any() else "no mask keeps a mark at this image side"
 
 
-def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, evaluated: Evaluated) -> list[str]:
+def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, result: Result) -> list[str]:
     """Return what a reader must know before believing the record."""
-    caveats = []
+    caveats, evaluated = [], result.evaluated
     facts = mvtec_ad().get(cell.category)
     have = len(sources.train.patches_inp) + len(sources.validation.patches_inp)
     if facts and have != facts.train_good:
@@ -125,7 +128,13 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, e
             f"{math.ceil(trainer.windows_per_epoch / context.config.training.batch_size)}"
         )
     if len(evaluated.images) < len(sources.test):
-        caveats.append(_why_unscored(evaluated, sources))
+        caveats.append(why_unscored(evaluated, sources.test))
+    if vanished := int((evaluated.defective_i & ~evaluated.masks_ihw.any(axis=(1, 2))).sum()):
+        caveats.append(f"{vanished} defective image(s) whose mask has no mark left at this image side")
+    if result.in_use_bytes is not None and context.device.type == "cpu":
+        caveats.append(
+            f"peak memory is the process's; {result.in_use_bytes / 2**30:.2f} GiB were in use before the cell began"
+        )
     return caveats
 
 

@@ -13,7 +13,7 @@ from harness.dataset import LabelledImage, split_validation
 from harness.evaluation import Evaluated, Reconstructor, calibrate, evaluate
 from harness.log import CellLog
 from harness.pipeline import WindowSource, as_images, load_patches
-from harness.result import write_record, write_results
+from harness.result import Result, why_unscored, write_record, write_results
 from harness.scores import Scores, score
 from harness.seeding import generator_for, seed_for
 from harness.training import Setting, Trainer
@@ -57,7 +57,7 @@ def _run_guarded(cell: Cell, context: Context) -> bool:
     try:
         run_cell(cell, context)
     except InterruptedRunError:
-        folder.set_status("interrupted")
+        folder.set_status("pending")
         context.directory.log("cell_stop", cell=cell.name, status="interrupted")
         raise
     except Exception as error:  # noqa: BLE001 - whatever stops a cell must not stop the others; it is kept and shown
@@ -68,6 +68,8 @@ def _run_guarded(cell: Cell, context: Context) -> bool:
         context.directory.log("cell_stop", cell=cell.name, status="failed", error=text)
         context.reporter.say(f"{cell.name} failed: {text}")
         return False
+    finally:
+        context.reporter.end()
     folder.set_status("done")
     context.directory.log("cell_stop", cell=cell.name, status="done")
     return True
@@ -82,7 +84,7 @@ def run_cell(cell: Cell, context: Context) -> CellRecord:
         DataError: an image is damaged.
 
     """
-    memory.reset_peak(context.device)
+    in_use_bytes = memory.reset_peak(context.device)
     setting = _setting(cell, context)
     saved = checkpoint.load_last(setting.checkpoints, context.device)
     setting.log.cut_back(saved["progress"]["epoch"] if saved else 1)
@@ -109,12 +111,14 @@ def run_cell(cell: Cell, context: Context) -> CellRecord:
         with stage("scoring"):
             scores = _scores(evaluated, sources)
 
-    return write_record(cell, context, trainer, sources, evaluated, scores)
+    return write_record(cell, context, trainer, sources, Result(evaluated, scores, in_use_bytes))
 
 
 def _setting(cell: Cell, context: Context) -> Setting:
     device = context.device
-    clock = StageClock(drain=partial(torch.cuda.synchronize, device)) if device.type == "cuda" else StageClock()
+    clock = StageClock()
+    if device.type == "cuda":  # host time is not the device's
+        clock = StageClock(drain=partial(torch.cuda.synchronize, device), tag="estimated")
     folder = context.directory.cell(cell.name)
     return Setting(
         cell=cell.name,
@@ -177,8 +181,7 @@ def _chosen(images: tuple[LabelledImage, ...], context: Context) -> tuple[Labell
 
 
 def _scores(evaluated: Evaluated, sources: Sources) -> Scores | None:
-    """Score the maps, unless only some images were evaluated or one of the two classes is absent."""
-    classes = {image.mask is None for image in sources.test}
-    if len(evaluated.images) < len(sources.test) or len(classes) == 1:
+    """Score the maps, unless there is a reason against it."""
+    if why_unscored(evaluated, sources.test):
         return None
-    return score(evaluated.maps_ihw, evaluated.masks_ihw)
+    return score(evaluated.maps_ihw, evaluated.masks_ihw, evaluated.defective_i)

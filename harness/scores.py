@@ -25,19 +25,19 @@ class Scores(NamedTuple):
     average_precision: float
 
 
-def score(maps_ihw: Floats, masks_ihw: Masks) -> Scores:
+def score(maps_ihw: Floats, masks_ihw: Masks, defective_i: Masks) -> Scores:
     """Score anomaly maps.
 
     Args:
         maps_ihw: the larger, the more anomalous.
-        masks_ihw: true where anomalous; some image must have such pixels, and some must not.
+        masks_ihw: true where anomalous.
+        defective_i: which images are defective; of them, a mask may have lost its marks in resizing.
 
     Raises:
-        ValueError: all images are good, or all are defective, so that nothing can be told apart.
+        ValueError: all images are good or all defective, or no pixel is anomalous, so that nothing can be told apart.
 
     """
-    defective_i = masks_ihw.any(axis=(1, 2))
-    if defective_i.all() or not defective_i.any():
+    if defective_i.all() or not defective_i.any() or not masks_ihw.any():
         message = "scores need both good and defective images"
         raise ValueError(message)
     pixels, labels = maps_ihw.ravel(), masks_ihw.ravel()

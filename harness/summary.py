@@ -19,10 +19,11 @@ class Extent(NamedTuple):
     validation_steps_per_epoch: int
     measured_steps: int | None
     step_ns: list[int]
+    draw_ns: int
 
 
 def stage_totals(stages: Path, epochs: Path) -> list[StageTotal]:
-    """Sum each phase's stages over the epochs that count: neither epoch 0 nor profiled, unless nothing else is."""
+    """Sum each phase's stages over the epochs that count: neither epoch 0 nor, in training, profiled ones."""
     rows = pd.read_csv(stages)
     profiled = pd.read_csv(epochs).set_index("epoch")["profiled"]
     is_profiled = rows["epoch"].map(profiled).fillna(value=False).astype(bool)
@@ -75,20 +76,23 @@ def _median(name: str, values: "pd.Series[float]", unit: str) -> Metric:
 
 
 def _estimated_times(stages: pd.DataFrame, epochs: pd.DataFrame, extent: Extent) -> list[Metric]:
-    """Extend the measured steps to a whole epoch: so many more of the same, and of validation likewise."""
+    """Extend the measured steps to a whole epoch: so many more of the same, and of validation likewise.
+
+    What an epoch does once, drawing its windows and writing checkpoints, is counted once.
+    """
     steps = len(extent.step_ns)
     validation_steps = min(extent.validation_steps_per_epoch, extent.measured_steps or steps)
     train_s, validation_s = _wall_s(stages, "train", 1), _wall_s(stages, "validation", 1)
-    step_s = pd.Series(extent.step_ns, dtype=float) / 1e9
-    checkpoint_s = float(
-        stages[(stages["phase"] == "validation") & (stages["stage"] == "checkpoint")]["exposed_s"].sum()
-    )
+    saving = stages[(stages["stage"] == "checkpoint") & (stages["epoch"] == 1)].groupby("phase")["exposed_s"].sum()
+    train_once_s = saving.get("train", 0.0) + extent.draw_ns / 1e9
+    validation_once_s = saving.get("validation", 0.0)
     whole_s = (
-        train_s / steps * extent.steps_per_epoch
-        + (validation_s - checkpoint_s) / validation_steps * extent.validation_steps_per_epoch
-        + checkpoint_s
+        train_once_s
+        + (train_s - train_once_s) / steps * extent.steps_per_epoch
+        + validation_once_s
+        + (validation_s - validation_once_s) / validation_steps * extent.validation_steps_per_epoch
     )
-    spread_s = _spread(step_s)
+    spread_s = _spread(pd.Series(extent.step_ns, dtype=float) / 1e9)
     return [
         Metric(
             name="time_per_epoch",
@@ -101,7 +105,7 @@ def _estimated_times(stages: pd.DataFrame, epochs: pd.DataFrame, extent: Extent)
         _unavailable("training_time", "s", "not trained to the stopping rule (training.measured_steps)"),
         Metric(
             name="windows_per_second",
-            value=float(epochs["windows"][0]) / train_s,
+            value=float(epochs["windows"][0]) / (train_s - train_once_s),
             unit="1/s",
             n=steps,
             tag="measured",
@@ -116,6 +120,8 @@ def _unavailable(name: str, unit: str, reason: str) -> Metric:
 def once_metrics(stages: Path, images: dict[str, tuple[int, int]]) -> list[Metric]:
     """Return the times of calibration and evaluation, extended to all images where only some were used.
 
+    The checkpoint that calibration begins with is counted once.
+
     Args:
         stages: the cell's `stages.csv`.
         images: for each of the two phases, images used and images there are.
@@ -125,13 +131,18 @@ def once_metrics(stages: Path, images: dict[str, tuple[int, int]]) -> list[Metri
     return [
         Metric(
             name=f"{phase}_time",
-            value=_wall_s(rows, phase) * whole / used,
+            value=_extended_s(rows[rows["phase"] == phase], whole / used),
             unit="s",
             n=used,
             tag="measured" if used == whole else "estimated",
         )
         for phase, (used, whole) in images.items()
     ]
+
+
+def _extended_s(rows: pd.DataFrame, factor: float) -> float:
+    once_s = float(rows.loc[rows["stage"] == "checkpoint", "exposed_s"].sum())
+    return once_s + (float(rows["exposed_s"].sum()) - once_s) * factor
 
 
 def score_metrics(scores: Scores | None, images: int, reason: str) -> list[Metric]:

@@ -26,7 +26,7 @@ class SyntheticConfig(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     side: int = Field(ge=64, description="side of the stored images, pixels")
-    train: int = Field(gt=0, description="good images to train on")
+    train: int = Field(ge=2, description="good images to train on, at least one of which validates")
     test_good: int = Field(gt=0, description="good images to test on")
     test_per_defect: int = Field(gt=0, description="images to test on, of each kind of defect")
 
@@ -77,8 +77,13 @@ def _write(folder: Path, category: str, config: SyntheticConfig, seed: int) -> N
             _save(folder / "ground_truth" / order.defect / f"{order.number:03d}_mask.png", mask)
 
 
-def _check(root: Path, category: str) -> None:
-    """Raise `DataError` unless *category* can be generated and has no folder in *root* yet."""
+def check(root: Path, category: str) -> None:
+    """Check that *category* can be generated and has no folder in *root* yet.
+
+    Raises:
+        DataError: it is not so.
+
+    """
     if category not in GENERATED:
         known = f"one of {', '.join(GENERATED)}"
         where = "category to generate"
@@ -103,7 +108,7 @@ def synthesize(root: Path, category: str, config: SyntheticConfig, seed: int) ->
         DataError: *category* is unknown, or has a folder in *root* already, or *root* cannot be written.
 
     """
-    _check(root, category)
+    check(root, category)
     try:
         root.mkdir(parents=True, exist_ok=True)
         # A sibling, so that the rename stays on one file system.

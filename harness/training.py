@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from harness import checkpoint
 from harness.interrupt import Interrupt
 from harness.log import CellLog
-from harness.pipeline import Batch, WindowSource, cut_batch
+from harness.pipeline import Batch, WindowSource
 from harness.progress import Reporter
 from harness.seeding import generator_for
 from models.windows import Windows
@@ -30,7 +30,7 @@ from profiles.stages import backpropagate, stage
 from profiles.window import profiler_window
 
 PROFILED_EPOCH = 2
-"""The first epoch is warm-up, so the second is the one with a profiler window."""
+"""Not the first, whose first steps are cold."""
 
 
 class TrainingConfig(BaseModel):
@@ -43,7 +43,7 @@ class TrainingConfig(BaseModel):
     max_epochs: int = Field(default=20_000, gt=0, description="epochs at most")
     patience: int = Field(default=150, gt=0, description="epochs without a lower validation loss before it stops")
     windows_per_image: int = Field(default=600, gt=0, description="windows of each image in an epoch")
-    warmup_steps: int = Field(default=0, ge=0, description="steps before the first epoch, kept out of every number")
+    warmup_steps: int = Field(default=0, ge=0, description="steps before the first epoch, undone afterwards")
     measured_steps: int | None = Field(
         default=None, gt=0, description="one epoch of at most so many steps, not to convergence"
     )
@@ -54,7 +54,7 @@ class Progress:
     """How far a training is. Epochs count from 1; epoch 0 is what comes before.
 
     `step` counts the finished steps of `epoch`; `loss_sum` sums their windows' losses; `times` are their stages.
-    `step_ns` holds the host time of each measured step.
+    `step_ns` holds the host time of each measured step, `draw_ns` that of drawing an epoch's windows.
     """
 
     epoch: int = 1
@@ -65,6 +65,7 @@ class Progress:
     stopped_by: StoppedBy | None = None
     resumed: int = 0
     step_ns: list[int] = field(default_factory=list)
+    draw_ns: int = 0
     times: PhaseTimes | None = None
 
     def to_state(self) -> dict[str, Any]:
@@ -114,7 +115,6 @@ class Trainer:
         setting: Setting,
     ) -> None:
         self.model = model
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
         self.at = Progress()
         self._train = train
         self._validation = validation
@@ -122,6 +122,7 @@ class Trainer:
         self._config = config
         self._seed = seed
         self._setting = setting
+        self.optimizer = self._new_optimizer()
         self._device = train.patches_inp.device
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)  # on the device: no wait per step
         self._validation_windows = validation.draw(
@@ -149,7 +150,9 @@ class Trainer:
             checkpoint.save(self._setting.checkpoints / "last.pt", {**state, "progress": self.at.to_state()})
 
     def warm_up(self) -> None:
-        """Run the steps that no number counts; with few measured steps, the profiler window is among them.
+        """Run steps that no number counts and that leave no trace in the model.
+
+        Where few steps are measured, the profiler window is among them.
 
         Raises:
             InterruptedRunError: someone asked to stop; nothing needs saving yet.
@@ -158,15 +161,21 @@ class Trainer:
         warm, measured = self._config.warmup_steps, self._config.measured_steps
         profiled = self._setting.profiler_steps if measured is not None else 0
         windows = self._draw(0)
+        weights = {name: tensor.to("cpu", copy=True) for name, tensor in self.model.state_dict().items()}
         self._setting.reporter.begin(f"{self._setting.cell} warm-up", warm + profiled, "steps")
         self._uncounted_steps(windows, 0, warm)
         if profiled:
             with profiler_window(self._setting.traces / "warmup.pt.trace.json.gz"):
                 self._uncounted_steps(windows, warm, warm + profiled)
+        self.model.load_state_dict(weights)
+        self.optimizer = self._new_optimizer()
         self._setting.reporter.end()
 
+    def _new_optimizer(self) -> torch.optim.Adam:
+        return torch.optim.Adam(self.model.parameters(), lr=self._config.learning_rate)
+
     def _uncounted_steps(self, windows: Windows, start: int, stop: int) -> None:
-        for batch in self._batches(windows, start, stop):
+        for batch in self._batches(self._train, windows, start, stop):
             self._step(batch)
             self._setting.reporter.advance(1)
             self._setting.interrupt.check()
@@ -183,7 +192,7 @@ class Trainer:
             while self.at.stopped_by is None:
                 self._epoch()
         except InterruptedRunError:
-            self._refuse_infinite(self._loss_sum.item())
+            self._refuse_infinite(self._loss_sum.item(), *(weight.sum().item() for weight in self.model.parameters()))
             self.save()
             raise
         finally:
@@ -192,10 +201,9 @@ class Trainer:
     def _epoch(self) -> None:
         """Train and validate one epoch, write its rows, and move on to the next."""
         at = self.at
+        self._setting.log.epoch_start(at.epoch)
         profiled = at.epoch == PROFILED_EPOCH and self._setting.profiler_steps > 0
-        with self._setting.log.phase("train", at.epoch, at.times) as train_times:
-            at.times = train_times
-            windows = self._train_epoch(profiled=profiled)
+        train_times, windows = self._timed_train_epoch(profiled=profiled)
         with self._setting.log.phase("validation", at.epoch) as validation_times:
             validation_loss = self._validate()
             train_loss = self._loss_sum.item() / windows
@@ -212,15 +220,32 @@ class Trainer:
         at.epoch, at.step, at.times = at.epoch + 1, 0, None
         self._loss_sum.zero_()
 
+    def _timed_train_epoch(self, *, profiled: bool) -> tuple[PhaseTimes, int]:
+        """Run the epoch's train phase, on top of what ran of it before an interruption.
+
+        Within the phase its times do not add up yet, so `self.at` has none: a state saved there is one of step 0.
+        """
+        carried, self.at.times = self.at.times, None
+        times: PhaseTimes | None = None
+        try:
+            with self._setting.log.phase("train", self.at.epoch, carried) as times:
+                windows = self._train_epoch(profiled=profiled)
+        finally:
+            self.at.times = times
+        return times, windows
+
     def _train_epoch(self, *, profiled: bool) -> int:
         """Run the epoch's steps that are not yet done; return how many windows it has in all."""
         at = self.at
-        if at.epoch > 1 and at.step == 0:
+        if at.step == 0:
             self.save()
+        started_ns = perf_counter_ns()
         windows = self._draw(at.epoch)
+        at.draw_ns = perf_counter_ns() - started_ns
         steps = self._limited(self._steps_of(windows))
         count = min(steps * self._config.batch_size, len(windows.image_b))
-        self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows")
+        done = at.step * self._config.batch_size
+        self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows", done)
         window_end = min(1 + self._setting.profiler_steps, steps)
         if profiled and at.step < window_end:
             self._counted_steps(windows, 1)
@@ -232,13 +257,14 @@ class Trainer:
     def _counted_steps(self, windows: Windows, stop: int) -> None:
         """Run the epoch's steps up to *stop*, each of which can be the last."""
         at = self.at
-        for batch in self._batches(windows, at.step, stop):
-            started_ns = perf_counter_ns()
+        started_ns = perf_counter_ns()
+        for batch in self._batches(self._train, windows, at.step, stop):
             loss = self._step(batch)
             self._loss_sum += loss.double() * len(batch.target_bp)
             at.step += 1
             if self._config.measured_steps is not None:
                 at.step_ns.append(perf_counter_ns() - started_ns)
+                started_ns += at.step_ns[-1]
             self._setting.reporter.advance(len(batch.target_bp))
             self._setting.interrupt.check()
 
@@ -261,9 +287,12 @@ class Trainer:
         """Return the mean loss of the validation windows, or of as many as steps are measured."""
         loss_sum, count = torch.zeros_like(self._loss_sum), 0
         windows = self._validation_windows
-        for batch in self._batches(windows, 0, self._limited(self._steps_of(windows)), self._validation):
+        steps = self._limited(self._steps_of(windows))
+        self._setting.reporter.begin(f"{self._setting.cell} validation", steps, "steps")
+        for batch in self._batches(self._validation, windows, 0, steps):
             loss_sum += self._batch_loss(batch).double() * len(batch.target_bp)
             count += len(batch.target_bp)
+            self._setting.reporter.advance(1)
             self._setting.interrupt.check()
         return loss_sum.item() / count
 
@@ -276,12 +305,11 @@ class Trainer:
     def _limited(self, steps: int) -> int:
         return min(steps, self._config.measured_steps or steps)
 
-    def _batches(self, windows: Windows, start: int, stop: int, source: WindowSource | None = None) -> Iterator[Batch]:
-        """Cut the batches of steps *start* to *stop*, out of the training images unless told otherwise."""
+    def _batches(self, source: WindowSource, windows: Windows, start: int, stop: int) -> Iterator[Batch]:
+        """Cut the batches of steps *start* to *stop* out of the images of *source*."""
         size = self._config.batch_size
         for step in range(start, stop):
-            chosen = windows.select(slice(step * size, (step + 1) * size))
-            yield cut_batch((source or self._train).patches_inp, chosen)
+            yield source.cut(windows.select(slice(step * size, (step + 1) * size)))
 
     def _stopping_rule(self) -> StoppedBy | None:
         if self._config.measured_steps is not None:
@@ -290,17 +318,17 @@ class Trainer:
             return "patience"
         return "max_epochs" if self.at.epoch >= self._config.max_epochs else None
 
-    def _refuse_infinite(self, *losses: float) -> None:
+    def _refuse_infinite(self, *numbers: float) -> None:
         """Stop a training that has lost its way.
 
         Raises:
-            DivergedError: one of *losses* is NaN or infinite.
+            DivergedError: one of *numbers* is NaN or infinite.
 
         """
-        if not all(math.isfinite(loss) for loss in losses):
+        if not all(math.isfinite(number) for number in numbers):
             message = (
-                f"the loss became {losses[0] if len(losses) == 1 else losses} in epoch {self.at.epoch}; the last good "
-                f"checkpoint is kept; a lower training.learning_rate may help"
+                f"the loss became NaN or infinite in epoch {self.at.epoch}; the checkpoints of the epochs before "
+                "it are kept; a lower training.learning_rate may help"
             )
             raise DivergedError(message)
 

@@ -30,23 +30,35 @@ def to_images(patches_inp: Tensor, patch_side: int, rows: int) -> Tensor:
 
 
 class Windows(NamedTuple):
-    """Which windows: `image_b` the image of each, `positions_bt` its patches' numbers, the missing one first."""
+    """Which windows: each one's image, its upper left patch, and the missing patch, counted within the window."""
 
     image_b: Tensor
-    positions_bt: Tensor
+    corner_b: Tensor
+    missing_b: Tensor
 
     def select(self, index: slice) -> "Windows":
         """Return some of the windows."""
-        return Windows(self.image_b[index], self.positions_bt[index])
+        return Windows(*(part[index] for part in self))
+
+    def to(self, device: torch.device) -> "Windows":
+        """Return the windows on *device*."""
+        return Windows(*(part.to(device, non_blocking=True) for part in self))
 
 
-def _windows(image_b: Tensor, top_b: Tensor, left_b: Tensor, missing_b: Tensor, columns: int, side: int) -> Windows:
-    """Windows by their upper left patch and the missing patch's number within the window."""
-    within_t = torch.arange(side * side)
-    positions_bt = (top_b[:, None] + within_t // side) * columns + left_b[:, None] + within_t % side
-    missing_b1 = missing_b[:, None]
+def window_positions(windows: Windows, columns: int, side: int) -> Tensor:
+    """Return the numbers (B, T) of each window's patches, the missing one first, on the windows' device.
+
+    Args:
+        windows: B windows.
+        columns: of the image's grid.
+        side: L.
+
+    """
+    within_t = torch.arange(side * side, device=windows.corner_b.device)
+    positions_bt = windows.corner_b[:, None] + within_t // side * columns + within_t % side
+    missing_b1 = windows.missing_b[:, None]
     others_bk = within_t[:-1] + (within_t[:-1] >= missing_b1)  # 0 … T-1 without the missing one
-    return Windows(image_b, positions_bt.gather(1, torch.cat([missing_b1, others_bk], dim=1)))
+    return positions_bt.gather(1, torch.cat([missing_b1, others_bk], dim=1))
 
 
 def draw_windows(images: int, per_image: int, grid: tuple[int, int], side: int, generator: torch.Generator) -> Windows:
@@ -69,7 +81,7 @@ def draw_windows(images: int, per_image: int, grid: tuple[int, int], side: int, 
     top_b = torch.randint(rows - side + 1, (count,), generator=generator)
     left_b = torch.randint(columns - side + 1, (count,), generator=generator)
     missing_b = torch.randint(side * side, (count,), generator=generator)
-    return _windows(image_b, top_b, left_b, missing_b, columns, side)
+    return Windows(image_b, top_b * columns + left_b, missing_b)
 
 
 def covering_windows(images: int, grid: tuple[int, int], side: int) -> Windows:
@@ -85,10 +97,10 @@ def covering_windows(images: int, grid: tuple[int, int], side: int) -> Windows:
     left_n = (column_n - side // 2).clamp(0, columns - side)
     missing_n = (row_n - top_n) * side + column_n - left_n
     image_b = torch.arange(images).repeat_interleave(rows * columns)
-    return _windows(image_b, top_n.repeat(images), left_n.repeat(images), missing_n.repeat(images), columns, side)
+    return Windows(image_b, (top_n * columns + left_n).repeat(images), missing_n.repeat(images))
 
 
-def cut_windows(patches_inp: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Return the missing patches (B, P) and the others (B, K, P) of *windows*, in the dtype of *patches_inp*."""
-    cut_btp = patches_inp[windows.image_b[:, None], windows.positions_bt]
+def cut_windows(patches_inp: Tensor, image_b: Tensor, positions_bt: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the missing patches (B, P) and the others (B, K, P) of windows, in the dtype of *patches_inp*."""
+    cut_btp = patches_inp[image_b[:, None], positions_bt]
     return cut_btp[:, 0], cut_btp[:, 1:]

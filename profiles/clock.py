@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, Self
 from torch import Tensor
 from torch.autograd import Function
 
-from profiles.record import UNATTRIBUTED, Direction, Phase, StageRow
+from profiles.record import UNATTRIBUTED, Direction, Phase, StageRow, Tag
 from profiles.stages import LEADING, STAGES, Stage, recording
 
 WITHOUT_GRADIENT: frozenset[Stage] = frozenset(
-    {"data_loading", "transfer", "optimizer", "scoring", "checkpoint", "anomaly_map"}
+    {"data_loading", "patching", "transfer", "optimizer", "scoring", "checkpoint", "anomaly_map"}
 )
 """Stages whose work autograd never sees: their direction is `none`."""
 
@@ -36,17 +36,31 @@ class Cell(NamedTuple):
 class PhaseTimes:
     """Exposed nanoseconds and entries per stage and direction of one phase of one epoch.
 
-    `wall_ns` is the phase's wall time; `exposed_ns` sums to it.
+    `wall_ns` is the phase's wall time; once the phase has ended, `exposed_ns` sums to it.
     """
 
     phase: Phase
     epoch: int
+    tag: Tag = "measured"
     wall_ns: int = 0
     exposed_ns: dict[Cell, int] = field(default_factory=dict)
     calls: dict[Cell, int] = field(default_factory=dict)
 
+    def check(self) -> None:
+        """Check that no time is lost or counted twice.
+
+        Raises:
+            AssertionError: the stages do not sum to the wall time: it was, or the phase has not ended.
+
+        """
+        total_ns = sum(self.exposed_ns.values())
+        if total_ns != self.wall_ns:
+            message = f"{self.phase} {self.epoch}: stages sum to {total_ns} ns, wall time is {self.wall_ns} ns"
+            raise AssertionError(message)
+
     def to_state(self) -> dict[str, Any]:
-        """Return plain values, fit for a checkpoint."""
+        """Return plain values, fit for a checkpoint; see `check`."""
+        self.check()
         return {
             **vars(self),
             "exposed_ns": [(*cell, value) for cell, value in self.exposed_ns.items()],
@@ -65,14 +79,9 @@ class PhaseTimes:
     def rows(self) -> list[StageRow]:
         """Return one row per stage and direction: the leading five, used or not, the others used, `unattributed` last.
 
-        Raises:
-            AssertionError: the stages do not sum to the wall time, so some of it was lost or counted twice.
-
+        See `check`.
         """
-        total_ns = sum(self.exposed_ns.values())
-        if total_ns != self.wall_ns:
-            message = f"{self.phase} {self.epoch}: stages sum to {total_ns} ns, wall time is {self.wall_ns} ns"
-            raise AssertionError(message)
+        self.check()
         exposed_ns = dict.fromkeys((forward_cell(stage) for stage in LEADING), 0) | self.exposed_ns
         return [
             StageRow(
@@ -82,9 +91,9 @@ class PhaseTimes:
                 direction=cell.direction,
                 exposed_s=exposed_ns[cell] / 1e9,
                 busy_s=None,
-                share=exposed_ns[cell] / total_ns if total_ns else 0.0,
+                share=exposed_ns[cell] / self.wall_ns if self.wall_ns else 0.0,
                 calls=self.calls.get(cell, 0),
-                tag="measured",
+                tag=self.tag,
             )
             for cell in sorted(exposed_ns, key=_place)
         ]
@@ -107,12 +116,19 @@ class StageClock:
     Args:
         now_ns: a monotonic clock in nanoseconds; tests inject their own.
         drain: waits until the device has finished everything it was given; called at both ends of a phase.
+        tag: what the rows are: `estimated` where host time is not the device's.
 
     """
 
-    def __init__(self, now_ns: Callable[[], int] = perf_counter_ns, drain: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        now_ns: Callable[[], int] = perf_counter_ns,
+        drain: Callable[[], None] = lambda: None,
+        tag: Tag = "measured",
+    ) -> None:
         self._now_ns = now_ns
         self._drain = drain
+        self._tag = tag
         self._times: PhaseTimes | None = None
         self._stack: list[Cell] = []
         self._since_ns = 0
@@ -128,7 +144,7 @@ class StageClock:
             carried: the part of this phase that ran before an interruption; it is added to.
 
         """
-        times = carried or PhaseTimes(phase, epoch)
+        times = carried or PhaseTimes(phase, epoch, self._tag)
         with recording(self):
             self._drain()
             self._times, self._stack = times, [Cell(UNATTRIBUTED, "none")]

@@ -5,6 +5,8 @@ import importlib.util
 import os
 import platform
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pynvml
@@ -80,15 +82,20 @@ def _packages() -> dict[str, str]:
 def _board(device: torch.device) -> dict[str, str | float]:
     """Read driver, power limit and largest clock; what the driver does not tell is left out."""
     index = torch.cuda.current_device() if device.index is None else device.index
-    board: dict[str, str | float] = {}
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(index).uuid}")
-        board["driver"] = pynvml.nvmlSystemGetDriverVersion()
-        board["power_limit_w"] = pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000
-        board["sm_clock_max_mhz"] = pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
     except pynvml.NVMLError:
-        return board  # `capabilities` says that and why NVML does not answer
+        return {}  # `capabilities` says that and why NVML does not answer
+    questions: dict[str, Callable[[], str | float]] = {
+        "driver": pynvml.nvmlSystemGetDriverVersion,
+        "power_limit_w": lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
+        "sm_clock_max_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+    }
+    board = {}
+    for name, ask in questions.items():
+        with suppress(pynvml.NVMLError):  # a board that does not know one of them may know the others
+            board[name] = ask()
     return board
 
 

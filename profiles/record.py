@@ -22,7 +22,8 @@ Phase = Literal["train", "validation", "calibration", "evaluation"]
 Direction = Literal["forward", "backward", "none"]
 Tag = Literal["measured", "estimated", "unavailable"]
 StoppedBy = Literal["patience", "max_epochs", "measured_steps"]
-Status = Literal["pending", "running", "done", "failed", "interrupted"]
+Status = Literal["pending", "running", "done", "failed"]
+RunStatus = Literal["running", "done", "failed", "interrupted"]
 
 UNATTRIBUTED = "unattributed"
 
@@ -97,8 +98,9 @@ class _Frozen(BaseModel):
 class Metric(_Frozen):
     """One number with its unit and standing.
 
-    `value` is the median of `n` observations and `spread` their interquartile range; either is absent where it
-    does not apply. Percentages run from 0 to 100. What is `unavailable` has no value but a `reason`.
+    `value` is the median of `n` observations, or where it is `estimated` what they extend to, and `spread` their
+    interquartile range, extended likewise; either is absent where it does not apply. Percentages run from 0 to 100.
+    What is `unavailable` has no value but a `reason`.
     """
 
     name: str
@@ -205,7 +207,7 @@ class CellRecord(_Frozen):
 
 
 class CellStatus(_Frozen):
-    """`status.json` of a cell."""
+    """`status.json` of a cell; one that was interrupted is pending again."""
 
     status: Status
     error: str | None = None
@@ -224,7 +226,7 @@ class Manifest(_Frozen):
     config_hash: str
     started: str
     ended: str | None
-    status: Status
+    status: RunStatus
     cells: tuple[str, ...]
 
 
@@ -280,7 +282,7 @@ def read_model(kind: type[Model], path: Path) -> Model:
             path,
             got=f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}",
             expected=f"a {kind.__name__} of schema version {SCHEMA_VERSION}",
-            fix="delete the damaged cell's folder and resume the run, or read it with the version that wrote it",
+            fix="resume the run with --retry-failed, or read it with the version that wrote it",
         ) from error
 
 

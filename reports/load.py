@@ -29,7 +29,7 @@ State = Status | Literal["damaged"]
 
 _DEPTH = 3
 _ASTRAY = "The manifest's name for this cell is no <category>/<model>-<pipeline>/seed<k>."
-_STATES: tuple[State, ...] = ("done", "failed", "damaged", "interrupted", "running", "pending")
+_STATES: tuple[State, ...] = ("done", "failed", "damaged", "running", "pending")
 
 
 @dataclass(frozen=True)

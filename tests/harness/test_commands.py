@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import bench
+import harness.commands
 from harness.config import build, file_table, suite_names
 from profiles.errors import BenchError
 
@@ -27,16 +28,23 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("arguments", [
-    ["run"], ["report"], ["suites"], ["doctor"], ["data", "synthesize"],
+    ["run"], ["report"], ["suites"], ["doctor"], ["data"], ["data", "synthesize"],
 ])  # fmt: skip
 def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
     text = lines(*arguments, "--help")
     assert f"Example: bench {' '.join(arguments)}" in text
 
 
-def test_without_arguments_it_shows_help() -> None:
-    assert "Usage:" in lines()
-    assert lines() == lines("--help")
+@pytest.mark.parametrize("arguments", [[], ["data"]])
+def test_without_arguments_it_shows_help(arguments: list[str]) -> None:
+    assert "Usage:" in lines(*arguments)
+    assert lines(*arguments) == lines(*arguments, "--help")
+
+
+def test_a_relative_data_root_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = harness.commands._configuration("mvtec-full", None, {"data.root": None}, ["data.root=mvtec"])
+    assert config.data.root == str(tmp_path / "mvtec")
 
 
 def test_version_tells_number_and_commit() -> None:
@@ -98,7 +106,13 @@ def test_doctor_says_why_something_cannot_be_measured() -> None:
     (["run", "--suite", "thesis-pipeline"], 2, "bench: --pipeline: got 'thesis', which this version does not have"),
     (["run", "--category", "bottle"], 2, "category 'bottle' cannot be generated"),
     (["report", "nowhere"], 2, "nowhere"),
-    (["frobnicate"], 2, "No such command"),
+    (["frobnicate"], 2, "bench: command line: No such command 'frobnicate'; fix: see --help"),
+    (["report"], 2, "bench: command line: Missing argument"),
+    (["run", "--out", "/proc/none/run"], 2, "bench: /proc/none/run: got a path that cannot be used"),
+    (["run", "--out", 300 * "a"], 2, "got a path that cannot be used (File name too long)"),
+    (["run", "--device", "cuda:9999999999"], 2, "bench: command line: device: got 'cuda:9999999999'"),
+    (["run", "--set", "data.generated.train=1"], 2, "data.generated.train: got 1; expected greater than or equal to 2"),
+    (["data", "synthesize", ".", "--category", "weave", "--category", "x"], 2, "bench: category to generate: got x"),
     (["run", "--seed", "many"], 2, "should be a valid integer"),
 ])  # fmt: skip
 def test_wrong_use_is_one_line_on_stderr_and_exit_code_2(
@@ -109,7 +123,7 @@ def test_wrong_use_is_one_line_on_stderr_and_exit_code_2(
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    if done.stderr.startswith("bench: "):
-        assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("bench: ")
+    assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []

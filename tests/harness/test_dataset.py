@@ -92,6 +92,30 @@ def crop_test_image(root: Path) -> None:
         image.crop((0, 0, 64, 32)).save(path)
 
 
+def crop_mask(root: Path) -> None:
+    path = root / "weave" / "ground_truth" / first_defect(root) / "000_mask.png"
+    with Image.open(path) as image:
+        image.crop((0, 0, 64, 32)).save(path)
+
+
+def wipe_mask(root: Path) -> None:
+    path = root / "weave" / "ground_truth" / first_defect(root) / "000_mask.png"
+    Image.new("L", (64, 64)).save(path)
+
+
+def make_transparent(root: Path) -> None:
+    path = root / "weave" / "test" / "good" / "001.png"
+    with Image.open(path) as image:
+        image.putalpha(100)
+        image.save(path)
+
+
+def leave_only_good_images(root: Path) -> None:
+    for folder in (root / "weave" / "test").iterdir():
+        if folder.name != "good":
+            shutil.rmtree(folder)
+
+
 DAMAGES: dict[Callable[[Path], None], str] = {
     remove_train: "train/good: got No such file or directory; expected a folder of PNG images; fix: download",
     empty_train: "train/good: got an empty folder; expected a folder of PNG images; fix: download",
@@ -101,8 +125,12 @@ DAMAGES: dict[Callable[[Path], None], str] = {
     remove_mask: "000.png: got no mask; expected ",
     remove_image: "000_mask.png: got a mask without its image; expected test/",
     add_text: "notes.txt: got something other than a PNG file; expected PNG files only; fix: remove it",
-    shrink_mask: "000_mask.png: got 32 x 32 pixels; expected 64 x 64, as ",
+    shrink_mask: "000_mask.png: got 32 x 32 pixels; expected 64 x 64, as its image has",
     truncate_training_image: "003.png: got a damaged image",
+    crop_mask: "000_mask.png: got 64 x 32 pixels; expected 64 x 64, as its image has",
+    wipe_mask: "000_mask.png: got a mask without a mark; expected a defect marked; fix: replace the mask, or move",
+    make_transparent: "001.png: got a transparent image; expected opaque pixels",
+    leave_only_good_images: "000_mask.png: got a mask without its image; expected test/",
     crop_test_image: "000.png: got 64 x 32 pixels; expected a square image",
 }
 

@@ -17,7 +17,7 @@ from harness.directory import RunDirectory, write_atomically
 from harness.evaluation import spread_over_defects
 from harness.progress import Reporter, duration
 from harness.seeding import generator_for, seed_for
-from harness.summary import Extent, stage_totals, time_metrics
+from harness.summary import Extent, once_metrics, stage_totals, time_metrics
 from models.transformer import InpaintingTransformer, ModelConfig
 from profiles.errors import RunDirectoryError
 from profiles.record import EpochRow, StageRow, write_csv
@@ -187,11 +187,38 @@ def test_totals_leave_out_the_warm_up_and_profiled_epochs(tables: tuple[Path, Pa
 
 
 def test_time_per_epoch_is_the_median_of_the_epochs_that_count(tables: tuple[Path, Path]) -> None:
-    metrics = {metric.name: metric for metric in time_metrics(*tables, Extent(1, 1, None, []))}
+    metrics = {metric.name: metric for metric in time_metrics(*tables, Extent(1, 1, None, [], 0))}
     assert (metrics["time_per_epoch"].value, metrics["time_per_epoch"].n) == (6.0, 2)
     assert metrics["time_per_epoch"].spread == pytest.approx(1.0)  # quartiles of 5 and 7
     assert metrics["training_time"].value == pytest.approx(100 + 4 + 1 + 50 + 1 + 6 + 1)
     assert metrics["windows_per_second"].value == pytest.approx((60 / 4 + 60 / 6) / 2)
+
+
+def test_an_estimate_repeats_the_steps_and_counts_once_what_is_done_once(tmp_path: Path) -> None:
+    rows = [
+        StageRow(phase, 1, stage, "none", exposed_s, None, 0.0, 1, "measured")
+        for phase, stage, exposed_s in (
+            ("train", "checkpoint", 5.0), ("train", "patching", 3.0), ("train", "attention", 8.0),
+            ("validation", "attention", 2.0), ("validation", "checkpoint", 7.0),
+            ("calibration", "checkpoint", 5.0), ("calibration", "attention", 4.0), ("evaluation", "attention", 6.0),
+        )
+    ]  # fmt: skip
+    write_csv(tmp_path / "stages.csv", StageRow._fields, rows)
+    write_csv(
+        tmp_path / "epochs.csv", EpochRow._fields, [EpochRow(1, 1.0, 1.0, 25.0, 400, is_best=True, profiled=False)]
+    )
+    second_ns = 10**9
+    # 4 steps of 100 took 9 s beside 2 s of drawing and 5 s of saving; 2 of 10 validation steps took 2 s beside 7 s
+    extent = Extent(100, 10, 2, [second_ns, 2 * second_ns, 3 * second_ns, 3 * second_ns], 2 * second_ns)
+    metrics = {metric.name: metric for metric in time_metrics(tmp_path / "stages.csv", tmp_path / "epochs.csv", extent)}
+    assert metrics["time_per_epoch"].value == pytest.approx(7 + 9 / 4 * 100 + 7 + 2 / 2 * 10)
+    assert metrics["time_per_epoch"].spread == pytest.approx(100 * 1.25)
+    assert metrics["windows_per_second"].value == pytest.approx(400 / 9)
+    once = {metric.name: metric for metric in once_metrics(tmp_path / "stages.csv", {"calibration": (4, 40)})}
+    assert once["calibration_time"].value == pytest.approx(5 + 4 * 10)
+    assert once["calibration_time"].tag == "estimated"
+    whole = once_metrics(tmp_path / "stages.csv", {"evaluation": (3, 3)})[0]
+    assert (whole.value, whole.tag) == (6, "measured")
 
 
 def test_events_are_one_json_object_a_line(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -77,6 +79,7 @@ def test_a_run_leaves_the_files_of_the_contract(finished: Outcome) -> None:
     assert events[0] == "run_start"
     assert events[-1] == "run_stop"
     assert events.count("cell_start") == events.count("cell_stop") == 4
+    assert events.count("epoch_start") == events.count("epoch_stop") == 4 * 3
     assert events.count("phase_start") == events.count("phase_stop") == 4 * (1 + 3 * 2 + 2)
 
 
@@ -122,7 +125,7 @@ def test_every_stage_of_training_is_seen_in_both_directions(finished: Outcome) -
     seen = set(zip(train["stage"], train["direction"], strict=True))
     for name in ("embedding", "attention", "feed_forward", "head", "loss"):
         assert {(name, "forward"), (name, "backward")} <= seen
-    assert {("patching", "forward"), ("transfer", "none"), ("optimizer", "none"), ("checkpoint", "none")} <= seen
+    assert {("patching", "none"), ("transfer", "none"), ("optimizer", "none"), ("checkpoint", "none")} <= seen
     evaluation = set(stages.loc[stages["phase"] == "evaluation", "stage"])
     assert {"data_loading", "patching", "attention", "anomaly_map", "scoring"} <= evaluation
     attention = train[(train["stage"] == "attention") & (train["direction"] == "forward")]
@@ -209,10 +212,109 @@ def test_a_run_interrupted_in_calibration_or_evaluation_ends_in_the_same_numbers
     assert timeless(resume(tmp_path / "run", None, retry_failed=False)) == timeless(finished)
 
 
+@pytest.mark.parametrize(("method", "call"), [
+    ("_step", 3), ("_step", 11), ("_step", 25), ("_validate", 2), ("save", 3), ("_stopping_rule", 3),
+])  # fmt: skip
+def test_a_killed_run_ends_in_the_same_numbers(
+    finished: Outcome, generated: Path, tmp_path: Path, method: str, call: int
+) -> None:
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tiny_table(generated)))
+    arguments = [str(tmp_path / "tiny.toml"), str(tmp_path / "run"), method, str(call)]
+    killed = subprocess.run([sys.executable, "-m", "tests.harness.kill", *arguments], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    outcome = resume(tmp_path / "run", None, retry_failed=False)
+    assert outcome.failed == 0
+    assert timeless(outcome) == timeless(finished)
+    for cell in outcome.cells:
+        stages = pd.read_csv(RunDirectory(outcome.directory).cell(cell.name).stages)
+        assert stages.groupby(["phase", "epoch"])["share"].sum().sub(1).abs().max() < 1e-9
+    assert not list((tmp_path / "run").rglob("*.part"))
+
+
 def test_resuming_a_finished_run_changes_nothing(finished: Outcome) -> None:
-    before = (finished.directory / "results.csv").read_bytes()
-    assert timeless(resume(finished.directory, None, retry_failed=False)) == timeless(finished)
-    assert (finished.directory / "results.csv").read_bytes() == before
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in finished.directory.rglob("*") if path.is_file()}
+
+    before = contents()
+    assert resume(finished.directory, None, retry_failed=False) == finished
+    assert contents() == before
+
+
+def test_a_lost_cell_is_run_again(finished: Outcome, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    shutil.rmtree(copy / "cells" / "weave")
+    assert timeless(resume(copy, None, retry_failed=False)) == timeless(finished)
+
+
+def test_a_damaged_checkpoint_fails_its_cell_until_it_is_trained_anew(
+    finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupting(patch, 12, "_step")
+        with pytest.raises(InterruptedRunError):
+            start(tiny, tmp_path / "run")
+    checkpoint = tmp_path / "run" / "cells" / finished.cells[0].name / "checkpoints" / "last.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    outcome = resume(tmp_path / "run", None, retry_failed=False)
+    assert outcome.failed == 1
+    status = read_model(CellStatus, RunDirectory(tmp_path / "run").cell(finished.cells[0].name).root / "status.json")
+    assert status.error is not None
+    assert "last.pt: got a damaged checkpoint" in status.error
+    assert "fix: --resume --retry-failed" in status.error
+    assert timeless(resume(tmp_path / "run", None, retry_failed=True)) == timeless(finished)
+
+
+def test_resuming_with_another_version_is_refused(finished: Outcome, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "commit": "f" * 40}))
+    with pytest.raises(RunDirectoryError, match=r"expected .* of ffffffffffff, which began the run; fix"):
+        resume(copy, None, retry_failed=False)
+
+
+def test_neither_warm_up_nor_profiler_leaves_a_trace_in_the_numbers(generated: Path, tmp_path: Path) -> None:
+    losses = []
+    for warmup_steps, profiled_steps in ((0, 0), (3, 0), (2, 2)):
+        table = tiny_table(generated, measured_steps=3, warmup_steps=warmup_steps)
+        table |= {"models": ["msa"], "profiler": {"steps": profiled_steps}}
+        outcome = start(build(table, "tiny"), tmp_path / f"{warmup_steps}-{profiled_steps}")
+        losses.append(timeless(outcome))
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_a_run_interrupted_in_warm_up_starts_again(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = build({**tiny_table(generated, measured_steps=3, warmup_steps=2), "models": ["msa"]}, "tiny")
+    whole = timeless(start(config, tmp_path / "whole"))
+    for call in (1, 3, 6):  # in warm-up, in the profiler window, in a measured step
+        with monkeypatch.context() as patch:
+            interrupting(patch, call, "_step")
+            with pytest.raises(InterruptedRunError):
+                start(config, tmp_path / f"run{call}")
+        assert timeless(resume(tmp_path / f"run{call}", None, retry_failed=False)) == whole
+
+
+def test_a_run_on_a_terminal_gives_the_cursor_back(generated: Path, tmp_path: Path) -> None:
+    table = {**tiny_table(generated, max_epochs=1), "models": ["msa"]}
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(table))
+    arguments = ["run", "--config", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "run")]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "bench", *arguments], stderr=theirs, stdout=subprocess.DEVNULL) as run:
+        os.close(theirs)
+        seen = b""
+        while chunk := _read(ours):
+            seen += chunk
+    os.close(ours)
+    assert run.returncode == 0
+    assert seen.count(b"\x1b[?25l") == seen.count(b"\x1b[?25h") > 0
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # what Linux says when the other side has closed
+        return b""
 
 
 def test_a_loss_that_is_not_a_number_fails_its_cell_and_the_others_go_on(

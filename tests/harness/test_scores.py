@@ -20,7 +20,7 @@ def random_maps(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
 @given(st.integers(0, 10_000), st.sampled_from([2, 5, 1000]))
 def test_scores_agree_with_counting_every_pair_and_every_threshold(seed: int, levels: int) -> None:
     maps, masks = random_maps(seed, levels)
-    found = score(maps, masks)
+    found = score(maps, masks, masks.any(axis=(1, 2)))
     assert found.segmentation_auroc == pytest.approx(100 * reference.auroc(maps.ravel(), masks.ravel()))
     assert found.detection_auroc == pytest.approx(100 * reference.auroc(maps.max(axis=(1, 2)), masks.any(axis=(1, 2))))
     assert found.aupro_30 == pytest.approx(100 * reference.aupro(maps, masks, 0.3))
@@ -30,8 +30,9 @@ def test_scores_agree_with_counting_every_pair_and_every_threshold(seed: int, le
 def test_a_perfect_map_scores_a_hundred_and_its_opposite_nothing() -> None:
     masks = np.zeros((2, 16, 16), dtype=bool)
     masks[0, 3:6, 4:9] = True
-    assert score(masks.astype(np.float32), masks) == pytest.approx((100, 100, 100, 100))
-    opposite = score(-masks.astype(np.float32), masks)
+    defective = np.array([True, False])
+    assert score(masks.astype(np.float32), masks, defective) == pytest.approx((100, 100, 100, 100))
+    opposite = score(-masks.astype(np.float32), masks, defective)
     assert (opposite.segmentation_auroc, opposite.aupro_30) == pytest.approx((0, 0))
 
 
@@ -52,7 +53,18 @@ def test_corners_join_a_region() -> None:
     assert aupro(maps, masks, 0.3) == pytest.approx(reference.aupro(maps, masks, 0.3))
 
 
-@pytest.mark.parametrize("value", [True, False])
-def test_scores_need_good_and_defective_images(*, value: bool) -> None:
+def test_a_defective_image_is_one_even_if_its_mask_lost_its_mark() -> None:
+    masks = np.zeros((3, 8, 8), dtype=bool)
+    masks[0, 2, 2] = True
+    maps = np.zeros((3, 8, 8))
+    maps[0], maps[1], maps[2] = 3, 2, 1
+    assert score(maps, masks, np.array([True, True, False])).detection_auroc == 100
+    assert score(maps, masks, np.array([True, False, True])).detection_auroc == 50
+
+
+@pytest.mark.parametrize("defective", [[True, True], [False, False], [True, False]])
+def test_scores_need_good_and_defective_images_and_a_mark(defective: list[bool]) -> None:
+    masks = np.zeros((2, 4, 4), dtype=bool)
+    masks[0, 0, 0] = all(defective)
     with pytest.raises(ValueError, match="both good and defective"):
-        score(np.zeros((2, 4, 4)), np.full((2, 4, 4), value))
+        score(np.zeros((2, 4, 4)), masks, np.array(defective))

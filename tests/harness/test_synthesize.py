@@ -175,6 +175,6 @@ def test_a_finished_folder_is_as_readable_as_any_other(tmp_path: Path) -> None:
 
 def test_a_root_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    config = SyntheticConfig(side=64, train=1, test_good=1, test_per_defect=1)
+    config = SyntheticConfig(side=64, train=2, test_good=1, test_per_defect=1)
     with pytest.raises(DataError, match="got File exists; expected a folder to write; fix: name another"):
         synthesize(tmp_path / "file", "weave", config, seed=0)

@@ -194,7 +194,7 @@ def test_every_table_leads_with_the_same_five_stages_and_ends_with_the_remainder
         with stage("optimizer"):
             clock.pass_ns(1)
     assert [(row.stage, row.direction) for row in times.rows()] == [
-        ("data_loading", "none"), ("patching", "forward"), ("attention", "forward"), ("attention", "backward"),
+        ("data_loading", "none"), ("patching", "none"), ("attention", "forward"), ("attention", "backward"),
         ("loss", "forward"), ("loss", "backward"), ("anomaly_map", "none"), ("optimizer", "none"),
         ("unattributed", "none"), ("unattributed", "backward"),
     ]  # fmt: skip
