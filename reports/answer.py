@@ -57,8 +57,8 @@ def _faster(row: ClaimRow) -> Sentence:
         text = f"{second} took {percent(off, row.spread)} {word} time per epoch than {first}"
     evidence = (
         f"Geometric mean {ratio(row.measured, row.spread)} (baseline {first}), longer in {row.measured_count} "
-        f"{'category' if row.n == 1 else 'categories'}{_spread(row)}; the thesis: {ratio(row.published or 0.0)}, "
-        f"longer in {row.published_count}."
+        f"{'category' if row.n == 1 else 'categories'}{_spread(row)}{_tag(row)}; the thesis: "
+        f"{ratio(row.published or 0.0)}, longer in {row.published_count}."
     )
     return Sentence(f"{text}{_standing(row)}.", evidence)
 
@@ -68,6 +68,10 @@ def _standing(row: ClaimRow) -> str:
     if row.verdict == "undecided":
         return f", which settles nothing yet ({row.why})"
     return f", a difference that the test confirms ({row.why})"
+
+
+def _tag(row: ClaimRow) -> str:
+    return ", estimated from some measured steps" if row.tag == "estimated" else ""
 
 
 def _spread(row: ClaimRow) -> str:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
-from profiles.record import CellRecord
+from profiles.record import CellRecord, Tag
 from reports.format import count, listed, p_value
 from reports.pairs import (
     Pair,
@@ -134,6 +134,7 @@ def claim_row(claim: Claim, records: list[CellRecord], setting: Setting) -> Clai
         spread=claim.spread(measured),
         n=len(measured),
         p_value=judgement.p_value,
+        tag=_tag(claim, ours, effects),
         test=_TEST,
         verdict=judgement.verdict,
         why=judgement.why + _unpaired(claim, ours, effects),
@@ -142,6 +143,16 @@ def claim_row(claim: Claim, records: list[CellRecord], setting: Setting) -> Clai
 
 def _shown(effects: list[float]) -> str:
     return f"{sum(effect > 0.0 for effect in effects)}/{len(effects)}"
+
+
+def _tag(claim: Claim, records: list[CellRecord], effects: dict[str, float]) -> Tag:
+    """Return what the measured values are, the weakest of them deciding."""
+    models = {claim.baseline, claim.other}
+    used = [record for record in records if record.model in models and record.category in effects]
+    tags = {metric.tag for record in used for metric in record.metrics if metric.name == claim.metric}
+    if not tags:
+        return "unavailable"
+    return "measured" if tags == {"measured"} else "estimated"
 
 
 def _unpaired(claim: Claim, records: list[CellRecord], effects: dict[str, float]) -> str:

@@ -112,19 +112,20 @@ def _claim(row: ClaimRow) -> tuple[Entry, ...]:
         text(row.pipeline),
         text(f"{row.device}, {row.dtype}"),
         _effect(row.published, row.published_count, row.published_p_value, None),
-        _effect(row.measured, row.measured_count, None, row.spread),
+        _effect(row.measured, row.measured_count, None, row.spread, row.tag),
         Entry(integer(row.n), sort=row.n, numeric=True),
         _p(row.p_value),
         Entry(row.verdict, visible(row.why), row.verdict, mark=f"verdict-{row.verdict}"),
     )
 
 
-def _effect(value: float | None, shown: str, p: float | None, spread: float | None) -> Entry:
+def _effect(value: float | None, shown: str, p: float | None, spread: float | None, tag: str = "measured") -> Entry:
     if value is None:
         return Entry("unavailable", "no pair", numeric=True, missing=True)
     note = f"holds in {shown}"
     note += f", p {p_value(p)}" if p is not None else ""
     note += f", {with_spread(value, spread, None)}" if spread is not None else ""
+    note += f", {tag}" if tag != "measured" else ""
     return Entry(ratio(value, spread), note, value, numeric=True)
 
 

@@ -89,8 +89,8 @@ class ClaimRow(NamedTuple):
     """One claim, as published and as measured.
 
     `effect` says what `published` and `measured` are and names the baseline; the counts are how many
-    categories show the claim, of how many. `p_value` and `n` (categories) belong to `test`; `why` explains
-    the verdict.
+    categories show the claim, of how many. `tag` is that of the measured values: `estimated` if any is.
+    `p_value` and `n` (categories) belong to `test`; `why` explains the verdict.
     """
 
     claim: str
@@ -107,6 +107,7 @@ class ClaimRow(NamedTuple):
     spread: float | None
     n: int
     p_value: float | None
+    tag: str
     test: str
     verdict: str
     why: str

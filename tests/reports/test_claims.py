@@ -127,3 +127,16 @@ def test_the_answer_without_stages_says_so() -> None:
     (found,) = answers([record(Spec()).model_copy(update={"stage_totals": ()})])
     assert "an unknown share with MSA" in found.sentences[1].text
     assert "The largest stage is unknown" in found.sentences[2].text
+
+
+def test_a_claim_on_estimated_times_says_so() -> None:
+    records = records_of([1.1, 1.2])
+    times = [metric for metric in records[0].metrics if metric.name == "time_per_epoch"]
+    others = [metric for metric in records[0].metrics if metric.name != "time_per_epoch"]
+    guessed = [times[0].model_copy(update={"tag": "estimated"}), *others]
+    mixed = [records[0].model_copy(update={"metrics": tuple(guessed)}), *records[1:]]
+    assert claim_row(CLAIMS[0], records, FAST).tag == "measured"
+    assert claim_row(CLAIMS[0], mixed, FAST).tag == "estimated"
+    assert claim_row(CLAIMS[0], records[:1], FAST).tag == "unavailable"
+    assert "estimated from some measured steps" in answers(mixed)[0].sentences[0].evidence
+    assert "estimated" not in answers(records)[0].sentences[0].evidence

@@ -23,7 +23,7 @@ STAGE_COLUMNS = (
 )
 CLAIM_COLUMNS = (
     "claim,statement,pipeline,device,dtype,effect,published,published_count,published_p_value,"
-    "measured,measured_count,spread,n,p_value,test,verdict,why"
+    "measured,measured_count,spread,n,p_value,tag,test,verdict,why"
 )
 
 
