@@ -26,7 +26,7 @@ Strings = list[str]
 PLAIN_WIDTH = 200
 """Columns of a table that goes to a file or a pipe."""
 
-out_console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+out_console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 def run(
@@ -45,9 +45,11 @@ def run(
         Strings | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting; repeatable.")
     ] = None,
     resume_run: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    retry_failed: Annotated[bool, typer.Option(help="With --resume: run failed cells again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: run failed cells again.")
+    ] = False,
     no_profiler: Annotated[bool, typer.Option("--no-profiler", help="No torch.profiler windows.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only list the cells and what they will cost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the cells and what they will cost.")] = False,
 ) -> None:
     """Train and evaluate every cell of a suite, and measure where the time goes.
 
@@ -109,7 +111,7 @@ def suites(
     """
     if name is not None:
         config = build(suite_table(name), name)
-        out_console.print(config.to_toml(), markup=False)
+        out_console.print(config.to_toml())
         _show_cells(config)
         return
     table = Table("suite", "cells", "what", box=None)
@@ -138,7 +140,7 @@ def synthesize_data(
         check(root, name)
     for name in names:
         synthesize(root, name, config, seed)
-        out_console.print(f"{root / name}: {GENERATED[name]}", markup=False)
+        out_console.print(f"{root / name}: {GENERATED[name]}")
 
 
 def doctor() -> None:
@@ -151,8 +153,8 @@ def doctor() -> None:
     for capability in here.capabilities:
         table.add_row(capability.name, "yes" if capability.available else "no", capability.detail)
     memory = "unknown" if here.memory_bytes is None else f"{here.memory_bytes / 2**30:.1f} GiB"
-    out_console.print(f"device {here.device}: {here.device_name}; {here.cores} cores, {memory}", markup=False)
-    out_console.print(f"{here.system}, Python {here.python}, torch {here.packages['torch']}", markup=False)
+    out_console.print(f"device {here.device}: {here.device_name}; {here.cores} cores, {memory}")
+    out_console.print(f"{here.system}, Python {here.python}, torch {here.packages['torch']}")
     out_console.print(table)
 
 
@@ -172,7 +174,7 @@ def _show_cells(config: RunConfig) -> None:
     out_console.print(table)
     out_console.print(f"{len(plan(config))} cells, at least {duration(total_s)} of arithmetic alone")
     for what, name in sorted({lack[:2] for cell in plan(config) if (lack := unavailable(cell))}):
-        out_console.print(f"this version cannot run them all: it does not have {what} {name!r}", markup=False)
+        out_console.print(f"this version cannot run them all: it does not have {what} {name!r}")
 
 
 def _show_outcome(outcome: Outcome) -> None:
@@ -188,7 +190,7 @@ def _show_outcome(outcome: Outcome) -> None:
         )
         table.add_row(cell.name, status.status, *shown)
     out_console.print(table)
-    out_console.print(f"run: {outcome.directory}\nreport: bench report {outcome.directory}", markup=False)
+    out_console.print(f"run: {outcome.directory}\nreport: bench report {outcome.directory}")
 
 
 def _shown(record: CellRecord) -> list[str]:

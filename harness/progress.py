@@ -16,7 +16,7 @@ class Reporter:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._shown_at = 0.0
@@ -29,7 +29,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False)  # words from files: a bracket is a bracket
 
     def begin(self, what: str, total: int, unit: str, done: int = 0) -> None:
         """Start counting to *total* of *unit*, of which some may be *done* already."""
@@ -38,7 +38,7 @@ class Reporter:
         self._started_at = self._shown_at = monotonic()
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),

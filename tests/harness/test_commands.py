@@ -1,3 +1,4 @@
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,10 @@ from typer.testing import CliRunner
 import bench
 import harness.commands
 from harness.config import build, file_table, suite_names
+from harness.launch import start
+from harness.training import Trainer
 from profiles.errors import BenchError
+from tests.harness.conftest import tiny_table
 
 runner = CliRunner()
 
@@ -92,6 +96,23 @@ def test_doctor_says_why_something_cannot_be_measured() -> None:
     for name in ("CUDA device", "NVML", "CPU package energy", "torch.profiler", "SLURM"):
         assert name in text
     assert "device " in text
+    if importlib.util.find_spec("submitit") is None:
+        assert "not installed: pip install 'inpainting-bench[slurm]'" in text
+
+
+def test_brackets_in_an_error_are_shown_as_they_are(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(self: Trainer) -> None:
+        message = "[/red] [bold]x"
+        raise ValueError(message)
+
+    monkeypatch.setattr(Trainer, "train", broken)
+    config = build({**tiny_table(generated), "models": ["msa"]}, "tiny")
+    harness.commands._show_outcome(start(config, tmp_path / "run"))
+    shown = capsys.readouterr()
+    assert shown.out.count("ValueError: [/red] [bold]x") == 2
+    assert shown.err.count("ValueError: [/red] [bold]x") == 2
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), [
