@@ -20,6 +20,7 @@ from harness.config import RunConfig, build
 from harness.directory import RunDirectory
 from harness.evaluation import Reconstructor
 from harness.launch import Outcome, resume, start
+from harness.pipeline import Batch
 from harness.training import Trainer
 from models.windows import Windows
 from profiles.errors import ConfigError, DataError, InputError, InterruptedRunError, RunDirectoryError
@@ -352,6 +353,30 @@ def test_a_loss_that_is_not_a_number_fails_its_cell_and_the_others_go_on(
     retried = resume(outcome.directory, None, retry_failed=True)
     assert retried.failed == 0
     assert not failed.error.exists()
+
+
+def test_weights_that_are_not_numbers_are_never_saved(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = Trainer._step, 0
+
+    def poisoned(self: Trainer, batch: Batch) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        loss = original(self, batch)
+        if calls == 10:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(float("nan"))
+            signal.raise_signal(signal.SIGTERM)
+        return loss
+
+    monkeypatch.setattr(Trainer, "_step", poisoned)
+    with pytest.raises(InterruptedRunError):
+        start(tiny, tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run").cell(plan(tiny)[0].name)
+    assert folder.status() == "failed"
+    last = torch.load(folder.checkpoints / "last.pt", weights_only=True)["model"]
+    assert all(tensor.isfinite().all() for tensor in last.values())
 
 
 def test_an_unexpected_error_fails_its_cell_and_is_kept_whole(
