@@ -1,6 +1,5 @@
 """Checkpoints: `last.pt`, from which a training goes on as if never stopped, and `best.pt`, the weights to evaluate."""
 
-import os
 import pickle
 import struct
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.directory import replacing
 from profiles.errors import RunDirectoryError
 
 State = dict[str, Any]
@@ -17,12 +17,8 @@ State = dict[str, Any]
 def save(path: Path, state: State) -> None:
     """Write tensors and plain values: aside, synced, then renamed into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    with replacing(path) as aside:
+        torch.save(state, aside)
 
 
 def load(path: Path, device: torch.device) -> State:

@@ -132,7 +132,7 @@ def synthesize_data(
 ) -> None:
     """Write generated categories in the layout of MVTec AD: textures and objects, defects and their masks.
 
-    Example: bench data synthesize datasets/generated --category mesh --train 50
+    Example: bench data synthesize datasets/generated --category weave --train 50
     """
     config = SyntheticConfig(side=side, train=train, test_good=test_good, test_per_defect=test_per_defect)
     names = category or list(GENERATED)

@@ -8,6 +8,8 @@ cells/<category>/<model>-<pipeline>/seed<k>/
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic_ns
@@ -20,14 +22,20 @@ from profiles.record import CellStatus, EpochRow, StageRow, Status, TelemetryRow
 Scalar = str | int | float | bool | None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace *path* by *content*: written aside, synced, renamed, so that a reader sees the old or the new."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a place to write aside; what was written is then synced and renamed, so that a reader sees old or new."""
     aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
+    yield aside
+    with aside.open("r+b") as file:
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace *path* by *content*; see `replacing`."""
+    with replacing(path) as aside:
+        aside.write_bytes(content)
 
 
 def write_model(path: Path, model: BaseModel) -> None:
@@ -60,14 +68,10 @@ class CellDirectory:
         self.checkpoints.mkdir(parents=True)
         self.maps.mkdir()
         self.traces.mkdir()
-        self.clear_tables()
-        write_csv(self.root / "telemetry.csv", TelemetryRow._fields, [])
-        self.set_status("pending")
-
-    def clear_tables(self) -> None:
-        """Empty the tables of epochs and stages."""
         write_csv(self.epochs, EpochRow._fields, [])
         write_csv(self.stages, StageRow._fields, [])
+        write_csv(self.root / "telemetry.csv", TelemetryRow._fields, [])
+        self.set_status("pending")
 
     def set_status(self, status: Status, error: str | None = None) -> None:
         """Replace the cell's status."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.directory import CellDirectory, RunDirectory
+from harness.directory import CellDirectory, RunDirectory, replacing
 from profiles.clock import PhaseTimes, StageClock
 from profiles.record import EpochRow, Phase, StageRow, write_csv
 
@@ -55,6 +55,5 @@ def _filter(path: Path, columns: tuple[str, ...], keep: Callable[[dict[str, str]
     """Rewrite a table with only the whole rows that *keep* wants."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if None not in row.values()]
-    aside = path.with_name(path.name + ".part")
-    write_csv(aside, columns, [tuple(row.values()) for row in rows if keep(row)])
-    aside.replace(path)
+    with replacing(path) as aside:
+        write_csv(aside, columns, [tuple(row.values()) for row in rows if keep(row)])

@@ -10,7 +10,7 @@ from harness.categories import kind_of, mvtec_ad
 from harness.cells import Cell
 from harness.context import Context, Sources
 from harness.dataset import LabelledImage
-from harness.directory import CellDirectory, RunDirectory, write_model
+from harness.directory import CellDirectory, RunDirectory, replacing, write_model
 from harness.evaluation import Evaluated
 from harness.pictures import save_maps, save_samples
 from harness.scores import Scores
@@ -50,7 +50,7 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         validation_images=len(sources.validation.patches_inp),
         test_images=len(sources.test),
         batch_size=config.training.batch_size,
-        steps_per_epoch=math.ceil(trainer.windows_per_epoch / config.training.batch_size),
+        steps_per_epoch=trainer.steps_per_epoch,
         windows_per_epoch=trainer.windows_per_epoch,
         epochs=trainer.at.epoch - 1,
         stopped_by=stopped_by,
@@ -70,10 +70,8 @@ def _metrics(
 ) -> list[Metric]:
     training, tables = context.config.training, (folder.stages, folder.epochs)
     extent = summary.Extent(
-        steps_per_epoch=math.ceil(trainer.windows_per_epoch / training.batch_size),
-        validation_steps_per_epoch=math.ceil(
-            len(sources.validation.patches_inp) * training.windows_per_image / training.batch_size
-        ),
+        steps_per_epoch=trainer.steps_per_epoch,
+        validation_steps_per_epoch=trainer.validation_steps_per_epoch,
         measured_steps=training.measured_steps,
         step_ns=trainer.at.step_ns,
         draw_ns=trainer.at.draw_ns,
@@ -124,8 +122,7 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
         )
     if context.config.training.measured_steps is not None:
         caveats.append(
-            f"time per epoch is extended from {len(trainer.at.step_ns)} measured steps of "
-            f"{math.ceil(trainer.windows_per_epoch / context.config.training.batch_size)}"
+            f"time per epoch is extended from {len(trainer.at.step_ns)} measured steps of {trainer.steps_per_epoch}"
         )
     if len(evaluated.images) < len(sources.test):
         caveats.append(why_unscored(evaluated, sources.test))
@@ -141,6 +138,5 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
 def write_results(run: RunDirectory, cells: list[Cell]) -> None:
     """Replace `results.csv` by the rows of every cell that has a record."""
     records = [read_model(CellRecord, path) for cell in cells if (path := run.cell(cell.name).record).exists()]
-    aside = run.results.with_name(run.results.name + ".part")
-    write_csv(aside, ResultRow._fields, [row for record in records for row in record.result_rows()])
-    aside.replace(run.results)
+    with replacing(run.results) as aside:
+        write_csv(aside, ResultRow._fields, [row for record in records for row in record.result_rows()])

@@ -134,6 +134,16 @@ class Trainer:
         """Windows of a whole epoch, whether or not one is run."""
         return len(self._train.patches_inp) * self._config.windows_per_image
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of a whole epoch, whether or not one is run."""
+        return math.ceil(self.windows_per_epoch / self._config.batch_size)
+
+    @property
+    def validation_steps_per_epoch(self) -> int:
+        """Validation steps of a whole epoch, whether or not one is run."""
+        return math.ceil(len(self._validation_windows.image_b) / self._config.batch_size)
+
     def restore(self, state: checkpoint.State) -> None:
         """Go on from what `save` wrote."""
         self.model.load_state_dict(state["model"])
@@ -160,6 +170,8 @@ class Trainer:
         """
         warm, measured = self._config.warmup_steps, self._config.measured_steps
         profiled = self._setting.profiler_steps if measured is not None else 0
+        if warm + profiled == 0:
+            return
         windows = self._draw(0)
         weights = {name: tensor.to("cpu", copy=True) for name, tensor in self.model.state_dict().items()}
         self._setting.reporter.begin(f"{self._setting.cell} warm-up", warm + profiled, "steps")
@@ -242,7 +254,7 @@ class Trainer:
         started_ns = perf_counter_ns()
         windows = self._draw(at.epoch)
         at.draw_ns = perf_counter_ns() - started_ns
-        steps = self._limited(self._steps_of(windows))
+        steps = self._limited(self.steps_per_epoch)
         count = min(steps * self._config.batch_size, len(windows.image_b))
         done = at.step * self._config.batch_size
         self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows", done)
@@ -286,10 +298,9 @@ class Trainer:
     def _validate(self) -> float:
         """Return the mean loss of the validation windows, or of as many as steps are measured."""
         loss_sum, count = torch.zeros_like(self._loss_sum), 0
-        windows = self._validation_windows
-        steps = self._limited(self._steps_of(windows))
+        steps = self._limited(self.validation_steps_per_epoch)
         self._setting.reporter.begin(f"{self._setting.cell} validation", steps, "steps")
-        for batch in self._batches(self._validation, windows, 0, steps):
+        for batch in self._batches(self._validation, self._validation_windows, 0, steps):
             loss_sum += self._batch_loss(batch).double() * len(batch.target_bp)
             count += len(batch.target_bp)
             self._setting.reporter.advance(1)
@@ -298,9 +309,6 @@ class Trainer:
 
     def _draw(self, epoch: int) -> Windows:
         return self._train.draw(self._config.windows_per_image, generator_for(self._seed, "windows", "train", epoch))
-
-    def _steps_of(self, windows: Windows) -> int:
-        return math.ceil(len(windows.image_b) / self._config.batch_size)
 
     def _limited(self, steps: int) -> int:
         return min(steps, self._config.measured_steps or steps)

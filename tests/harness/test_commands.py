@@ -10,6 +10,7 @@ import bench
 import harness.commands
 from harness.config import build, file_table, suite_names
 from harness.launch import start
+from harness.synthesize import GENERATED
 from harness.training import Trainer
 from profiles.errors import BenchError
 from tests.harness.conftest import tiny_table
@@ -37,6 +38,11 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
     text = lines(*arguments, "--help")
     assert f"Example: bench {' '.join(arguments)}" in text
+
+
+def test_the_examples_name_categories_that_there_are() -> None:
+    words = lines("data", "synthesize", "--help").partition("Example:")[2].split()
+    assert words[words.index("--category") + 1] in GENERATED
 
 
 @pytest.mark.parametrize("arguments", [[], ["data"]])
