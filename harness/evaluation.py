@@ -17,7 +17,7 @@ from harness.images import read_mask
 from harness.interrupt import Interrupt
 from harness.pipeline import WindowSource, load_patches
 from harness.progress import Reporter
-from models.anomaly_map import anomaly_map, difference
+from models.anomaly_map import anomaly_map, difference, rescale
 from models.windows import to_images
 from profiles.record import ImageScore
 from profiles.stages import stage
@@ -35,6 +35,10 @@ class EvaluationConfig(BaseModel):
     )
     samples: int = Field(default=6, ge=0, description="test images kept as pictures, spread over the defects")
     save_maps: bool = Field(default=False, description="keep every anomaly map as a TIFF of 32-bit floats")
+    rescale_maps: bool = Field(
+        default=False,
+        description="rescale each image's difference to [0, 1] before calibration and comparison, as the author did",
+    )
 
 
 class Reconstructor(NamedTuple):
@@ -43,12 +47,15 @@ class Reconstructor(NamedTuple):
     model: nn.Module
     batch_size: int
     patch_side: int
+    rescale_maps: bool
     reporter: Reporter
     interrupt: Interrupt
 
     @torch.no_grad()
     def compare(self, source: WindowSource, image: int) -> tuple[Tensor, Tensor]:
         """Return the reconstruction (1, C, H, W) of one of the source's images, and its difference (1, H, W).
+
+        The difference is rescaled if so asked, whatever it is for: training images are the yardstick of test images.
 
         Raises:
             InterruptedRunError: someone asked to stop.
@@ -64,6 +71,7 @@ class Reconstructor(NamedTuple):
             original = to_images(source.patches_inp[image : image + 1], self.patch_side, rows) / 255
             reconstruction = to_images(torch.cat(painted)[None], self.patch_side, rows)
             compared = difference(original, reconstruction)
+            compared = rescale(compared) if self.rescale_maps else compared
         self.reporter.advance(1)
         self.interrupt.check()
         return reconstruction, compared

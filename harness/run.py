@@ -166,6 +166,7 @@ def _reconstructor(trainer: Trainer, context: Context) -> Reconstructor:
         trainer.model,
         config.training.batch_size,
         config.model.patch_side,
+        config.evaluation.rescale_maps,
         context.reporter,
         context.interrupt,
     )

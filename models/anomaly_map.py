@@ -35,6 +35,17 @@ def difference(image_ichw: Tensor, reconstruction_ichw: Tensor) -> Tensor:
     return smooth(1 - torch.stack(maps).mean(dim=0))
 
 
+def rescale(map_ihw: Tensor) -> Tensor:
+    """Stretch each map linearly to [0, 1]; a constant one becomes 0.
+
+    The thesis's author did so to a difference before 4.14. No equation says it, and it discards how large an image's
+    largest difference is, by which images are told apart.
+    """
+    lowest_i11, highest_i11 = map_ihw.amin(dim=(1, 2), keepdim=True), map_ihw.amax(dim=(1, 2), keepdim=True)
+    range_i11 = highest_i11 - lowest_i11
+    return (map_ihw - lowest_i11) / range_i11.where(range_i11 > 0, 1)
+
+
 def anomaly_map(difference_ihw: Tensor, mean_hw: Tensor) -> Tensor:
     """Return the squared deviation from the training images' mean difference, (I, H, W) (4.14)."""
     return (difference_ihw - mean_hw).square()
