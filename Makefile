@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo test check format lint types layers pytest clean
+.PHONY: help demo fast-transformers test check format lint types layers pytest clean
 
 help:
 	@echo "make demo     set up .venv, run the smoke suite, build its report and say where it is"
+	@echo "make fast-transformers"
+	@echo "              install the attention backend that the thesis used; it is built once, which takes minutes"
 	@echo "make test     set up what tests need and run all checks and tests"
 	@echo "make check    the same without setting up: format, lint, types, layers, tests"
 	@echo "make format   format the code"
@@ -31,7 +33,13 @@ demo: $(VENV)/.bench
 	$(BIN)/bench run --suite smoke --out $(DEMO)
 	$(BIN)/bench report $(DEMO)
 
-test: $(VENV)/.test
+$(VENV)/.fast-transformers: constraints.txt .ci/fast-transformers | $(VENV)/.bench
+	.ci/fast-transformers $(abspath $(BIN))/python
+	@touch $@
+
+fast-transformers: $(VENV)/.fast-transformers
+
+test: $(VENV)/.test $(VENV)/.fast-transformers
 	$(MAKE) check
 
 check: lint types layers pytest

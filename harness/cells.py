@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from harness.config import RunConfig
-from models.attention.table import ATTENTION
+from models.attention import library
+from models.attention.table import Backend
 from profiles.errors import ConfigError
 
 PIPELINES = ("fast",)
@@ -35,23 +36,22 @@ def plan(config: RunConfig) -> list[Cell]:
     ]
 
 
-def unavailable(cell: Cell) -> tuple[str, str, list[str]] | None:
-    """Return what of a cell this version does not have: `model` or `pipeline`, its name, and the names it has."""
-    for what, name, known in (("model", cell.model, list(ATTENTION)), ("pipeline", cell.pipeline, list(PIPELINES))):
-        if name not in known:
-            return what, name, known
-    return None
+def unavailable(cell: Cell) -> str | None:
+    """Return the name of the cell's pipeline if this version does not have it."""
+    return None if cell.pipeline in PIPELINES else cell.pipeline
 
 
-def refuse_unavailable(cells: list[Cell]) -> None:
-    """Refuse cells that this version cannot run.
+def refuse_unavailable(cells: list[Cell], backend: Backend) -> None:
+    """Refuse what cannot be run: cells of a pipeline that this version lacks, a library that is not here.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: there is something of it.
 
     """
     for cell in cells:
         if lack := unavailable(cell):
-            what, name, known = lack
-            got, expected = f"{name!r}, which this version does not have", f"one of {', '.join(known)}"
-            raise ConfigError(f"--{what}", got=got, expected=expected, fix=f"--{what} {known[0]}")
+            got, expected = f"{lack!r}, which this version does not have", f"one of {', '.join(PIPELINES)}"
+            raise ConfigError("--pipeline", got=got, expected=expected, fix=f"--pipeline {PIPELINES[0]}")
+    if backend == "fast-transformers" and (why := library.unusable()):
+        got, fix = f"{backend!r}, which cannot be used here ({why})", "make fast-transformers"
+        raise ConfigError("model.attention_backend", got=got, expected="a library that is installed", fix=fix)

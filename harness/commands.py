@@ -173,8 +173,8 @@ def _show_cells(config: RunConfig) -> None:
         table.add_row(cell.name, *numbers, duration(cost.epoch_s), duration(cost.at_least_s))
     out_console.print(table)
     out_console.print(f"{len(plan(config))} cells, at least {duration(total_s)} of arithmetic alone")
-    for what, name in sorted({lack[:2] for cell in plan(config) if (lack := unavailable(cell))}):
-        out_console.print(f"this version cannot run them all: it does not have {what} {name!r}")
+    for name in sorted({lack for cell in plan(config) if (lack := unavailable(cell))}):
+        out_console.print(f"this version cannot run them all: it does not have pipeline {name!r}")
 
 
 def _show_outcome(outcome: Outcome) -> None:

@@ -18,6 +18,7 @@ from harness.categories import mvtec_ad
 from harness.evaluation import EvaluationConfig
 from harness.synthesize import GENERATED, SyntheticConfig
 from harness.training import TrainingConfig
+from models.attention.table import VARIANTS
 from models.loss import LossConfig
 from models.transformer import ModelConfig
 from profiles.errors import ConfigError
@@ -69,6 +70,16 @@ class RunConfig(BaseModel):
                 message = (
                     f"{category} has {side // patch} x {side // patch} patches, fewer than model.window_side {window}"
                 )
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _every_model_has_the_backend(self) -> Self:
+        backend = self.model.attention_backend
+        for name in self.models:
+            if backend not in VARIANTS[name].attention:
+                have = ", ".join(name for name, variant in VARIANTS.items() if backend in variant.attention)
+                message = f"model {name} without model.attention_backend {backend!r}, which only {have} have"
                 raise ValueError(message)
         return self
 

@@ -139,7 +139,7 @@ def _profiler() -> Capability:
 
 
 _EXTRAS = (
-    ("fast-transformers attention", "fast_transformers", "pip install 'inpainting-bench[thesis]'"),
+    ("fast-transformers attention", "fast_transformers", "make fast-transformers"),
     ("TensorBoard profiler plugin", "torch_tb_profiler", "pip install 'inpainting-bench[tensorboard]'"),
     ("submitit", "submitit", "pip install 'inpainting-bench[slurm]'"),
 )

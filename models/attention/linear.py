@@ -6,22 +6,18 @@ Not causal; thesis section 2.2.3. Shapes: B windows, T tokens, D width, H heads,
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
+from models.attention.sizes import Sizes
+
 STABILIZER = 1e-6
 """Added to the normalizer, as the authors' library does; φ > 0, so it only guards against underflow."""
 
 
 class LinearAttention(nn.Module):
-    """Mix tokens by linear attention; 4·(D² + D) parameters, the same ones as softmax attention.
+    """Mix tokens by linear attention; 4·(D² + D) parameters, the same ones as softmax attention."""
 
-    Args:
-        width: D, a multiple of *heads*.
-        heads: H.
-
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.heads = heads
+        width, self.heads, _ = sizes
         self.query_projection = nn.Linear(width, width)
         self.key_projection = nn.Linear(width, width)
         self.value_projection = nn.Linear(width, width)

@@ -6,19 +6,15 @@ Shapes: B windows, T tokens, D width, H heads, E width of a head.
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
+from models.attention.sizes import Sizes
+
 
 class SoftmaxAttention(nn.Module):
-    """Mix tokens by softmax attention; 4·(D² + D) parameters.
+    """Mix tokens by softmax attention; 4·(D² + D) parameters."""
 
-    Args:
-        width: D, a multiple of *heads*.
-        heads: H.
-
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.heads = heads
+        width, self.heads, _ = sizes
         self.query_projection = nn.Linear(width, width)
         self.key_projection = nn.Linear(width, width)
         self.value_projection = nn.Linear(width, width)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from torch.utils.flop_counter import FlopCounterMode
 
 from harness import checkpoint, progress
 from harness.categories import kind_of, mvtec_ad
@@ -18,7 +17,7 @@ from harness.evaluation import spread_over_defects
 from harness.progress import Reporter, duration
 from harness.seeding import generator_for, seed_for
 from harness.summary import Extent, once_metrics, stage_totals, time_metrics
-from models.transformer import InpaintingTransformer, ModelConfig
+from models.transformer import ModelConfig
 from profiles.errors import RunDirectoryError
 from profiles.record import EpochRow, StageRow, write_csv
 
@@ -133,16 +132,24 @@ def test_the_published_facts_are_those_of_fifteen_categories() -> None:
     )  # fmt: skip
 
 
-def test_counted_operations_are_those_of_torchs_own_counter() -> None:
-    config = ModelConfig(width=64, depth=2, heads=4, feed_forward=128)
-    with torch.device("meta"):
-        model = InpaintingTransformer("msa", config, 256)
-        context_bkp, positions_bt = torch.empty(1, 48, 768), torch.empty(1, 49, dtype=torch.long)
-    with FlopCounterMode(display=False) as counter:
-        model(context_bkp, positions_bt)
-    mixing = config.depth * 4 * 49**2 * config.width
-    assert forward_flops(config) == counter.get_total_flops() - mixing
+# D, H, E, F, P and T of the model below; 12 tokens for a quarter of T
+D, E, F, P, T = 64, 16, 128, 768, 49
+
+
+@pytest.mark.parametrize(("name", "attention"), [
+    ("msa", T * 8 * D**2 + 4 * T**2 * D),
+    ("mlsa", T * 8 * D**2 + 4 * T * E * D + 2 * T * D),
+    ("intra", T * 16 * D**2 + 3 * T**2 * D),
+    ("linformer", T * 8 * D**2 + 4 * 12 * T * D + 4 * T * 12 * D),
+    ("fastformer", T * 6 * D**2),
+])  # fmt: skip
+def test_the_operations_of_a_window_are_those_of_its_matrix_products(name: str, attention: int) -> None:
+    config = ModelConfig(width=D, depth=2, heads=D // E, feed_forward=F, attention_backend="native")
     # the embedding reads 48 of 49 patches and the head paints the 49th, so together they are 49 products
+    assert forward_flops(name, config) == 2 * (attention + T * 4 * D * F) + T * 2 * P * D
+    assert forward_flops(name, config.model_copy(update={"attention_backend": "fast-transformers"})) == forward_flops(
+        name, config
+    )
 
 
 def stage_rows() -> list[StageRow]:
