@@ -28,34 +28,46 @@ def test_patches_are_numbered_row_by_row_and_hold_channel_by_row_by_column() -> 
     assert torch.equal(patches_inp[0, 4].reshape(3, 2, 2), x_ichw[0, :, 2:4, 2:4])  # second row, second column
 
 
-@pytest.mark.parametrize("columns", [7, 8, 13, 32])
-@pytest.mark.parametrize("rows", range(7, 33))
-def test_every_patch_is_reconstructed_once_from_the_window_of_the_thesis(rows: int, columns: int) -> None:
-    side = 7
-    windows = covering_windows(2, (rows, columns), side)
-    patches = rows * columns
-    positions_bt = window_positions(windows, columns, side)
-    assert torch.equal(positions_bt[:, 0], torch.arange(patches).repeat(2))
-    assert torch.equal(windows.image_b, torch.arange(2).repeat_interleave(patches))
-    for number, positions_t in enumerate(positions_bt[:patches].tolist()):
-        row, column = divmod(number, columns)
-        top, left = thesis_corner(row + 1, side, rows) - 1, thesis_corner(column + 1, side, columns) - 1
-        inside = [(top + i) * columns + left + j for i in range(side) for j in range(side)]
-        assert number in inside
-        assert positions_t == [number, *(position for position in inside if position != number)]
-        assert 0 <= top <= rows - side
-        if side // 2 <= row < rows - side // 2:
-            assert row - top == side // 2  # centred wherever it can be
-        if side // 2 <= column < columns - side // 2:
-            assert column - left == side // 2
+SIDE = 7
+GRIDS = range(SIDE, 33)
 
 
-def test_reassembling_the_true_patches_gives_the_image_back() -> None:
-    x_ichw = torch.rand(2, 3, 8 * 4, 9 * 4)
-    patches_inp = to_patches(x_ichw, 4)
-    windows = covering_windows(2, (8, 9), 7)
-    missing_bp, _ = cut_windows(patches_inp, windows.image_b, window_positions(windows, 9, 7))
-    assert torch.equal(to_images(missing_bp.reshape(patches_inp.shape), 4, 8), x_ichw)
+@pytest.mark.parametrize("rows", GRIDS)
+def test_every_patch_is_reconstructed_once_from_the_window_of_the_thesis(rows: int) -> None:
+    """In every grid from 7 x 7 to 32 x 32; the corners of 4.9 to 4.11 are found for each patch by itself."""
+    for columns in GRIDS:
+        windows = covering_windows(2, (rows, columns), SIDE)
+        positions_bt = window_positions(windows, columns, SIDE)
+        patches = rows * columns
+        assert torch.equal(windows.image_b, torch.arange(2).repeat_interleave(patches))
+        assert torch.equal(positions_bt[:, 0], torch.arange(patches).repeat(2))  # once each, in the image's order
+        assert torch.equal(positions_bt[patches:], positions_bt[:patches])  # the same for every image
+        top_n = torch.tensor([thesis_corner(row + 1, SIDE, rows) - 1 for row in range(rows) for _ in range(columns)])
+        left_n = torch.tensor([thesis_corner(column + 1, SIDE, columns) - 1 for column in range(columns)]).repeat(rows)
+        inside_nt = torch.stack([(top_n + i) * columns + left_n + j for i in range(SIDE) for j in range(SIDE)], dim=1)
+        assert torch.equal(positions_bt[:patches].sort(dim=1).values, inside_nt)  # the target among them
+        assert (positions_bt[:, 1:].diff(dim=1) > 0).all()  # the others in order
+
+
+@pytest.mark.parametrize("size", GRIDS)
+def test_a_window_of_the_thesis_lies_in_the_image_around_its_target_and_centred_wherever_it_can_be(size: int) -> None:
+    for target in range(size):
+        corner = thesis_corner(target + 1, SIDE, size) - 1
+        assert 0 <= corner <= size - SIDE
+        assert corner <= target < corner + SIDE
+        off_centre = {abs(target - other - SIDE // 2): other for other in range(size - SIDE + 1)}
+        assert corner == off_centre[min(off_centre)]
+
+
+@pytest.mark.parametrize("rows", GRIDS)
+def test_reassembling_the_true_patches_gives_the_image_back(rows: int) -> None:
+    for columns in GRIDS:
+        x_ichw = torch.rand(2, 3, rows * 2, columns * 2)
+        patches_inp = to_patches(x_ichw, 2)
+        windows = covering_windows(2, (rows, columns), SIDE)
+        missing_bp, others_bkp = cut_windows(patches_inp, windows.image_b, window_positions(windows, columns, SIDE))
+        assert torch.equal(to_images(missing_bp.reshape(patches_inp.shape), 2, rows), x_ichw)
+        assert others_bkp.shape == (2 * rows * columns, SIDE**2 - 1, 12)
 
 
 @given(rows=st.integers(3, 9), columns=st.integers(3, 9), seed=st.integers(0, 2**32))
