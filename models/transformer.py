@@ -127,7 +127,7 @@ class InpaintingTransformer(nn.Module):
     def _through_blocks(self, x_btd: Tensor) -> Tensor:
         """Run the blocks; with long residuals the output of block ℓ < n / 2 is added to that of block n - ℓ.
 
-        The sums bear no mark: they belong to no stage, and are a thousandth of a block's work.
+        The sums bear no mark: they are no stage's work, and count as unattributed.
         """
         earlier: list[Tensor] = []
         for number, block in enumerate(self.blocks, start=1):

@@ -103,6 +103,12 @@ def test_doctor_says_why_something_cannot_be_measured() -> None:
         assert "not installed: pip install 'inpainting-bench[slurm]'" in text
 
 
+def test_doctor_names_the_target_that_installs_the_librarys_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fast_transformers" else find(name))
+    assert "not installed: make fast-transformers" in lines("doctor")
+
+
 def test_brackets_in_an_error_are_shown_as_they_are(
     generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
