@@ -1,4 +1,4 @@
-"""Additive attention with a global query and a global key (Wu et al. 2021, equations 2 to 5), linear in the tokens.
+"""Additive attention with a global query and a global key (Wu et al. 2021, section 3), linear in the tokens.
 
 For each head, with w_q and w_k of its width:
 

@@ -1,7 +1,7 @@
-"""Multi-head feature self-attention: softmax(Q Kᵀ / √d) V, with Q and K each made by an MLP (Pirnay & Chai 2021, 3.2).
+"""Multi-head feature self-attention: softmax(Q Kᵀ / √d) V, Q and K made by an MLP each (Pirnay & Chai 2021, section 3).
 
-The paper's q = MLP_q(z) and k = MLP_k(z) have one hidden layer and GELU; v is linear in z, as in softmax attention. The
-authors published no program. The widths, 2·D for the hidden layer and D / 2 for Q and K (so d = E / 2, rounded down),
+The paper's q = MLP_q(z) and k = MLP_k(z) have one hidden layer and GELU; v is linear in z, as in softmax attention. No
+program of the authors was found. The widths, 2·D for the hidden layer and D / 2 for Q and K (d = E / 2, rounded down),
 are those of the public reimplementation jhy12/inpainting-transformer.
 
 Shapes: B windows, T tokens, D width, H heads, E width of a head, R width of a head's query, E / 2.

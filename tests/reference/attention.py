@@ -100,7 +100,7 @@ def mlsa(state: State, x: list[Vector], heads: int) -> list[Vector]:
 
 
 def intra(state: State, x: list[Vector], heads: int) -> list[Vector]:
-    """Pirnay & Chai 2021, section 3.2: queries and keys by an MLP each."""
+    """Pirnay & Chai 2021, section 3: queries and keys by an MLP each."""
     queries = [mlp(state, "query_mlp", token) for token in x]
     keys = [mlp(state, "key_mlp", token) for token in x]
     values = [affine(state, "value_projection", token) for token in x]
@@ -134,7 +134,7 @@ def linformer(state: State, x: list[Vector], heads: int) -> list[Vector]:
 
 
 def fastformer(state: State, x: list[Vector], heads: int) -> list[Vector]:
-    """Wu et al. 2021, equations 2 to 5; values are the queries, and queries are added at the end."""
+    """Wu et al. 2021, section 3; values are the queries, and queries are added at the end."""
     queries = [affine(state, "query_projection", token) for token in x]
     keys = [affine(state, "key_projection", token) for token in x]
     joined: list[Vector] = [[] for _ in x]
@@ -142,11 +142,11 @@ def fastformer(state: State, x: list[Vector], heads: int) -> list[Vector]:
         q = [of_head(query, head, heads) for query in queries]
         k = [of_head(key, head, heads) for key in keys]
         root = math.sqrt(len(q[0]))
-        alpha = softmax([dot(state["query_score_he"][head], q_i) / root for q_i in q])  # 2
-        global_query = weighted(alpha, q)  # 3
+        alpha = softmax([dot(state["query_score_he"][head], q_i) / root for q_i in q])
+        global_query = weighted(alpha, q)
         p = [[a * b for a, b in zip(global_query, k_i, strict=True)] for k_i in k]
-        beta = softmax([dot(state["key_score_he"][head], p_i) / root for p_i in p])  # 4
-        global_key = weighted(beta, p)  # 5
+        beta = softmax([dot(state["key_score_he"][head], p_i) / root for p_i in p])
+        global_key = weighted(beta, p)
         for i, q_i in enumerate(q):
             joined[i] += [a * b for a, b in zip(global_key, q_i, strict=True)]
     transformed = [affine(state, "out_projection", u) for u in joined]
