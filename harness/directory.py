@@ -2,7 +2,7 @@
 
 manifest.json environment.json config.toml events.jsonl results.csv
 cells/<category>/<model>-<pipeline>/seed<k>/
-    status.json record.json epochs.csv stages.csv telemetry.csv traces/ checkpoints/ maps/
+    status.json record.json epochs.csv stages.csv phases.csv loader.csv telemetry.csv traces/ checkpoints/ maps/
 """
 
 import json
@@ -17,7 +17,17 @@ from time import monotonic_ns
 from pydantic import BaseModel
 
 from profiles.errors import RunDirectoryError
-from profiles.record import CellStatus, EpochRow, StageRow, Status, TelemetryRow, read_model, write_csv
+from profiles.record import (
+    CellStatus,
+    EpochRow,
+    LoaderRow,
+    PhaseRow,
+    StageRow,
+    Status,
+    TelemetryRow,
+    read_model,
+    write_csv,
+)
 
 Scalar = str | int | float | bool | None
 
@@ -56,6 +66,8 @@ class CellDirectory:
         self.record = root / "record.json"
         self.epochs = root / "epochs.csv"
         self.stages = root / "stages.csv"
+        self.phases = root / "phases.csv"
+        self.loader = root / "loader.csv"
         self.traces = root / "traces"
         self.checkpoints = root / "checkpoints"
         self.maps = root / "maps"
@@ -70,6 +82,8 @@ class CellDirectory:
         self.traces.mkdir()
         write_csv(self.epochs, EpochRow._fields, [])
         write_csv(self.stages, StageRow._fields, [])
+        write_csv(self.phases, PhaseRow._fields, [])
+        write_csv(self.loader, LoaderRow._fields, [])
         write_csv(self.root / "telemetry.csv", TelemetryRow._fields, [])
         self.set_status("pending")
 

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from profiles.errors import DataError
+from profiles.loader import part
 
 REPLACE = "replace the file with its original, or download the category again"
 
@@ -112,10 +113,12 @@ def read_image(path: Path, side: int) -> Tensor:
 
     """
     with _opened(path) as image:
-        rgb = _to_rgb(image, path)
-        if rgb.size != (side, side):
-            rgb = rgb.resize((side, side), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+        with part("decode"):
+            rgb = _to_rgb(image, path)
+        with part("resize"):
+            rgb = rgb if rgb.size == (side, side) else rgb.resize((side, side), Image.Resampling.BILINEAR)
+        with part("copy"):
+            return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
 
 
 def read_mask(path: Path, side: int) -> Tensor:
@@ -126,8 +129,11 @@ def read_mask(path: Path, side: int) -> Tensor:
 
     """
     with _opened(path) as image:
-        plain = image.convert("RGB") if image.mode in {"P", "PA", "LA", "RGBA"} else image
-        values = np.asarray(plain)
-        anomalous = values.astype(bool) if values.ndim == 2 else values.any(axis=-1)  # noqa: PLR2004 - H x W
-        mask = Image.fromarray(anomalous.astype(np.uint8) * 255)
-        return torch.from_numpy(np.array(mask.resize((side, side), Image.Resampling.NEAREST)) > 0)
+        with part("decode"):
+            plain = image.convert("RGB") if image.mode in {"P", "PA", "LA", "RGBA"} else image
+            values = np.asarray(plain)
+            anomalous = values.astype(bool) if values.ndim == 2 else values.any(axis=-1)  # noqa: PLR2004 - H x W
+        with part("resize"):
+            mask = Image.fromarray(anomalous.astype(np.uint8) * 255).resize((side, side), Image.Resampling.NEAREST)
+        with part("copy"):
+            return torch.from_numpy(np.array(mask) > 0)

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.directory import CellDirectory, RunDirectory, replacing
-from profiles.clock import PhaseTimes, StageClock
-from profiles.record import EpochRow, Phase, StageRow, write_csv
+from profiles.clock import StageClock
+from profiles.record import EpochRow, LoaderRow, Phase, PhaseRow, StageRow, write_csv
+from profiles.times import PhaseTimes
 
 
 class CellLog:
@@ -31,6 +32,9 @@ class CellLog:
         finally:
             self._run.log("phase_stop", cell=self._cell, phase=phase, epoch=epoch, completed=ended)
         write_csv(self._directory.stages, StageRow._fields, times.rows(), append=True)
+        row = PhaseRow(phase, epoch, times.wall_ns / 1e9, times.residual_ns / 1e9)
+        write_csv(self._directory.phases, PhaseRow._fields, [row], append=True)
+        write_csv(self._directory.loader, LoaderRow._fields, times.loader_rows(), append=True)
 
     def epoch_start(self, epoch: int) -> None:
         """Say that an epoch begins, or goes on."""
@@ -44,11 +48,13 @@ class CellLog:
     def cut_back(self, epoch: int) -> None:
         """Drop rows that a training which goes on at *epoch* will write again, and what came before epoch 1."""
         _filter(self._directory.epochs, EpochRow._fields, lambda row: int(row["epoch"]) < epoch)
-        _filter(
-            self._directory.stages,
-            StageRow._fields,
-            lambda row: row["phase"] in {"train", "validation"} and 0 < int(row["epoch"]) < epoch,
-        )
+        _filter(self._directory.stages, StageRow._fields, lambda row: _precedes(row, epoch))
+        _filter(self._directory.phases, PhaseRow._fields, lambda row: _precedes(row, epoch))
+        _filter(self._directory.loader, LoaderRow._fields, lambda row: _precedes(row, epoch))
+
+
+def _precedes(row: dict[str, str], epoch: int) -> bool:
+    return row["phase"] in {"train", "validation"} and 0 < int(row["epoch"]) < epoch
 
 
 def _filter(path: Path, columns: tuple[str, ...], keep: Callable[[dict[str, str]], bool]) -> None:

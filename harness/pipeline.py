@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.images import read_image
 from models.windows import Windows, covering_windows, cut_windows, draw_windows, to_patches, window_positions
+from profiles.loader import part
 from profiles.stages import stage
 
 
@@ -31,8 +32,9 @@ def load_patches(paths: Sequence[Path], side: int, patch_side: int, device: torc
 
     """
     with stage("data_loading"):
-        images_ichw = torch.stack([read_image(path, side) for path in paths])
-        patches_inp = to_patches(images_ichw, patch_side)
+        images = [read_image(path, side) for path in paths]
+        with part("copy"):
+            patches_inp = to_patches(torch.stack(images), patch_side)
     with stage("transfer"):
         return patches_inp.to(device)
 

@@ -21,7 +21,7 @@ class Reporter:
         self._task: TaskID | None = None
         self._shown_at = 0.0
         self._what = ""
-        self._total = 0
+        self._total: int | None = 0
         self._unit = ""
         self._started_at = 0.0
         self._done = self._done_before = 0
@@ -31,8 +31,8 @@ class Reporter:
         """Print a line."""
         self._console.print(text, markup=False)  # words from files: a bracket is a bracket
 
-    def begin(self, what: str, total: int, unit: str, done: int = 0) -> None:
-        """Start counting to *total* of *unit*, of which some may be *done* already."""
+    def begin(self, what: str, total: int | None, unit: str, done: int = 0) -> None:
+        """Start counting to *total* of *unit*, if that is known; some may be *done* already."""
         self.end()
         self._what, self._total, self._unit, self._done, self._done_before = what, total, unit, done, done
         self._started_at = self._shown_at = monotonic()
@@ -62,11 +62,10 @@ class Reporter:
             self._bar.update(self._task, completed=self._done, rate=f"{rate:,.0f} {self._unit}/s")
             self._bar.refresh()
         else:
-            left_s = (self._total - self._done) / rate
-            self.say(
-                f"{self._what}: {self._done}/{self._total} {self._unit}, {rate:,.1f} {self._unit}/s, "
-                f"{duration(left_s)} left"
-            )
+            total, left = "", ""
+            if self._total is not None:
+                total, left = f"/{self._total}", f", {duration((self._total - self._done) / rate)} left"
+            self.say(f"{self._what}: {self._done}{total} {self._unit}, {rate:,.1f} {self._unit}/s{left}")
 
     def milestone(self, text: str, *, last: bool) -> None:
         """Print a line that matters: each on a terminal, elsewhere the last and one every ten seconds."""

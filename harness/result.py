@@ -5,26 +5,28 @@ from typing import NamedTuple
 
 import torch
 
-from harness import summary
+from harness import summary, totals
 from harness.categories import kind_of, mvtec_ad
 from harness.cells import Cell
 from harness.context import Context, Sources
 from harness.dataset import LabelledImage
-from harness.directory import CellDirectory, RunDirectory, replacing, write_model
+from harness.directory import RunDirectory, replacing, write_model
+from harness.doubts import doubts
 from harness.evaluation import Evaluated
 from harness.pictures import save_maps, save_samples
 from harness.scores import Scores
+from harness.summary import Tables
 from harness.training import Trainer
-from profiles import memory
+from profiles.memory import PeakMemory
 from profiles.record import CellRecord, Metric, ResultRow, read_model, write_csv
 
 
 class Result(NamedTuple):
-    """What a cell came to; `in_use_bytes` is the memory that was in use before it began."""
+    """What a cell came to, and the memory it took."""
 
     evaluated: Evaluated
     scores: Scores | None
-    in_use_bytes: int | None
+    memory: PeakMemory
 
 
 def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Sources, result: Result) -> CellRecord:
@@ -33,6 +35,12 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
     folder, config, evaluation = context.directory.cell(cell.name), context.config, context.config.evaluation
     if evaluation.save_maps:
         save_maps(evaluated, folder.maps)
+    tables, observations = Tables.read(folder), trainer.at.observations
+    stages, closures = totals.stage_totals(tables, observations), totals.closures(tables)
+    caveats = [
+        *_caveats(cell, context, trainer, sources, result),
+        *doubts(stages, closures, observations, config.profiler),
+    ]
     stopped_by = trainer.at.stopped_by
     assert stopped_by is not None  # noqa: S101 - a training that ended says why
     record = CellRecord(
@@ -55,20 +63,22 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         epochs=trainer.at.epoch - 1,
         stopped_by=stopped_by,
         best_validation_loss=trainer.at.best_validation_loss,
-        metrics=tuple(_metrics(folder, context, trainer, sources, result)),
-        stage_totals=tuple(summary.stage_totals(folder.stages, folder.epochs)),
+        metrics=tuple(_metrics(tables, context, trainer, sources, result)),
+        stage_totals=tuple(stages),
+        loader_totals=tuple(totals.loader_totals(tables)),
+        closures=tuple(closures),
+        observations=tuple(observations),
+        verdict=totals.verdict(stages, observations),
         image_scores=tuple(evaluated.image_scores()),
         samples=tuple(save_samples(evaluated, evaluation.samples, folder.maps)),
-        caveats=tuple(_caveats(cell, context, trainer, sources, result)),
+        caveats=tuple(caveats),
     )
     write_model(folder.record, record)
     return record
 
 
-def _metrics(
-    folder: CellDirectory, context: Context, trainer: Trainer, sources: Sources, result: Result
-) -> list[Metric]:
-    training, tables = context.config.training, (folder.stages, folder.epochs)
+def _metrics(tables: Tables, context: Context, trainer: Trainer, sources: Sources, result: Result) -> list[Metric]:
+    training = context.config.training
     extent = summary.Extent(
         steps_per_epoch=trainer.steps_per_epoch,
         validation_steps_per_epoch=trainer.validation_steps_per_epoch,
@@ -85,11 +95,11 @@ def _metrics(
     converged = training.measured_steps is None
     return [
         *summary.score_metrics(result.scores, len(sources.test), why_unscored(result.evaluated, sources.test)),
-        *summary.time_metrics(*tables, extent),
-        *summary.once_metrics(folder.stages, images),
+        *summary.time_metrics(tables, extent),
+        *summary.once_metrics(tables, images),
         *summary.other_metrics(
             sum(parameter.numel() for parameter in trainer.model.parameters()),
-            memory.peak_bytes(context.device),
+            result.memory.peak_bytes(),
             trainer.at.best_epoch if converged else None,
         ),
     ]
@@ -113,8 +123,6 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
         caveats.append(f"{have} training images; MVTec AD has {facts.train_good}")
     if facts and len(sources.test) != facts.test_good + facts.test_defective:
         caveats.append(f"{len(sources.test)} test images; MVTec AD has {facts.test_good + facts.test_defective}")
-    if context.device.type == "cuda":
-        caveats.append("stage times are of the host clock: they say when work was launched, not when the GPU did it")
     if trainer.at.resumed:
         caveats.append(
             f"interrupted and resumed {trainer.at.resumed} time(s): the first steps after it were cold, and the time "
@@ -128,9 +136,10 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
         caveats.append(why_unscored(evaluated, sources.test))
     if vanished := int((evaluated.defective_i & ~evaluated.masks_ihw.any(axis=(1, 2))).sum()):
         caveats.append(f"{vanished} defective image(s) whose mask has no mark left at this image side")
-    if result.in_use_bytes is not None and context.device.type == "cpu":
+    in_use_bytes = result.memory.in_use_bytes
+    if in_use_bytes is not None and context.device.type == "cpu":
         caveats.append(
-            f"peak memory is the process's; {result.in_use_bytes / 2**30:.2f} GiB were in use before the cell began"
+            f"peak memory is the process's; {in_use_bytes / 2**30:.2f} GiB were in use before the cell began"
         )
     return caveats
 

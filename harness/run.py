@@ -1,7 +1,6 @@
 """One run: every cell of a configuration, from image files to records. Start reading at `run_cell`."""
 
 import traceback
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,9 +18,11 @@ from harness.seeding import generator_for, seed_for
 from harness.training import Setting, Trainer
 from models.loss import inpainting_loss
 from models.transformer import InpaintingTransformer
-from profiles import memory
 from profiles.clock import StageClock
+from profiles.device_clock import CudaTimer, DeviceClock
 from profiles.errors import BenchError, InterruptedRunError
+from profiles.memory import PeakMemory
+from profiles.observation import Observer
 from profiles.record import CellRecord
 from profiles.stages import stage
 
@@ -84,8 +85,8 @@ def run_cell(cell: Cell, context: Context) -> CellRecord:
         DataError: an image is damaged.
 
     """
-    in_use_bytes = memory.reset_peak(context.device)
-    setting = _setting(cell, context)
+    memory = PeakMemory(context.device)
+    setting = _setting(cell, context, memory)
     saved = checkpoint.load_last(setting.checkpoints, context.device)
     setting.log.cut_back(saved["progress"]["epoch"] if saved else 1)
 
@@ -111,23 +112,20 @@ def run_cell(cell: Cell, context: Context) -> CellRecord:
         with stage("scoring"):
             scores = _scores(evaluated, sources)
 
-    return write_record(cell, context, trainer, sources, Result(evaluated, scores, in_use_bytes))
+    return write_record(cell, context, trainer, sources, Result(evaluated, scores, memory))
 
 
-def _setting(cell: Cell, context: Context) -> Setting:
-    device = context.device
-    clock = StageClock()
-    if device.type == "cuda":  # host time is not the device's
-        clock = StageClock(drain=partial(torch.cuda.synchronize, device), tag="estimated")
+def _setting(cell: Cell, context: Context, memory: PeakMemory) -> Setting:
+    device, profiler = context.device, context.config.profiler
+    clock = DeviceClock(CudaTimer(device)) if device.type == "cuda" else StageClock()
     folder = context.directory.cell(cell.name)
     return Setting(
         cell=cell.name,
         log=CellLog(context.directory, cell.name, clock),
         checkpoints=folder.checkpoints,
-        traces=folder.traces,
         reporter=context.reporter,
         interrupt=context.interrupt,
-        profiler_steps=context.config.profiler.steps,
+        observer=Observer(clock, profiler, folder.traces, memory) if profiler.steps else None,
     )
 
 

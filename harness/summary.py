@@ -1,13 +1,14 @@
 """From a cell's tables to the numbers of its record."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from harness.directory import CellDirectory
 from harness.scores import Scores
-from profiles.record import Metric, StageTotal
+from profiles.record import Metric
 
 ENERGY_UNAVAILABLE = "this version does not sample power"
 
@@ -22,47 +23,44 @@ class Extent(NamedTuple):
     draw_ns: int
 
 
-def stage_totals(stages: Path, epochs: Path) -> list[StageTotal]:
-    """Sum each phase's stages over the epochs that count: neither epoch 0 nor, in training, profiled ones."""
-    rows = pd.read_csv(stages)
-    profiled = pd.read_csv(epochs).set_index("epoch")["profiled"]
-    is_profiled = rows["epoch"].map(profiled).fillna(value=False).astype(bool)
-    rows = rows[(rows["epoch"] > 0) & ~(is_profiled & rows["phase"].isin(["train", "validation"]))]
-    walls = rows.groupby("phase")["exposed_s"].sum()
-    counts = rows.groupby("phase")["epoch"].nunique()
-    sums = rows.groupby(["phase", "stage", "direction"], sort=False, as_index=False)["exposed_s"].sum()
-    return [
-        StageTotal(
-            phase=phase,
-            stage=stage,
-            direction=direction,
-            exposed_s=float(exposed_s),
-            share=float(exposed_s / walls[phase]),
-            epochs=int(counts[phase]),
-        )
-        for phase, stage, direction, exposed_s in sums.itertuples(index=False)
-    ]
+class Tables(NamedTuple):
+    """A finished cell's tables, as its folder has them."""
+
+    stages: pd.DataFrame
+    epochs: pd.DataFrame
+    phases: pd.DataFrame
+    loader: pd.DataFrame
+
+    @classmethod
+    def read(cls, folder: CellDirectory) -> "Tables":
+        """Read them, once."""
+        return cls(*(pd.read_csv(path) for path in (folder.stages, folder.epochs, folder.phases, folder.loader)))
+
+    def counted(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Keep the rows of the epochs that count: not epoch 0 and, in training, none with steps looked at closely."""
+        profiled = self.epochs.loc[self.epochs["profiled"], "epoch"]
+        in_training = rows["phase"].isin(["train", "validation"])
+        return rows[(rows["epoch"] > 0) & ~(in_training & rows["epoch"].isin(profiled))]
+
+    def wall_s(self, phase: str, epoch: int | None = None) -> float:
+        """Return the wall time of a phase, of one epoch or of all, epoch 0 included."""
+        chosen = self.phases[self.phases["phase"] == phase]
+        return float((chosen if epoch is None else chosen[chosen["epoch"] == epoch])["wall_s"].sum())
 
 
-def _spread(values: "pd.Series[float]") -> float | None:
+def spread(values: "Sequence[float] | pd.Series[float]") -> float | None:
     """Return the interquartile range, or nothing for a single value."""
     return float(np.subtract(*np.percentile(values, [75, 25]))) if len(values) > 1 else None
 
 
-def _wall_s(stages: pd.DataFrame, phase: str, epoch: int | None = None) -> float:
-    chosen = stages[stages["phase"] == phase]
-    return float((chosen if epoch is None else chosen[chosen["epoch"] == epoch])["exposed_s"].sum())
-
-
-def time_metrics(stages: Path, epochs: Path, extent: Extent) -> list[Metric]:
+def time_metrics(tables: Tables, extent: Extent) -> list[Metric]:
     """Return the metrics of time: per epoch, of the whole training, windows per second."""
-    stage_rows, epoch_rows = pd.read_csv(stages), pd.read_csv(epochs)
     if extent.measured_steps is not None:
-        return _estimated_times(stage_rows, epoch_rows, extent)
-    counted = epoch_rows[~epoch_rows["profiled"]]
-    train_wall_s = stage_rows[stage_rows["phase"] == "train"].groupby("epoch")["exposed_s"].sum()
+        return _estimated_times(tables, extent)
+    counted = tables.epochs[~tables.epochs["profiled"]]
+    train_wall_s = tables.phases[tables.phases["phase"] == "train"].set_index("epoch")["wall_s"]
     rates = counted["windows"] / counted["epoch"].map(train_wall_s)
-    training_s = _wall_s(stage_rows, "train") + _wall_s(stage_rows, "validation")
+    training_s = tables.wall_s("train") + tables.wall_s("validation")
     return [
         _median("time_per_epoch", counted["wall_s"], "s"),
         Metric(name="training_time", value=training_s, unit="s", n=1, tag="measured"),
@@ -72,17 +70,18 @@ def time_metrics(stages: Path, epochs: Path, extent: Extent) -> list[Metric]:
 
 def _median(name: str, values: "pd.Series[float]", unit: str) -> Metric:
     number = float(values.median())
-    return Metric(name=name, value=number, unit=unit, n=len(values), spread=_spread(values), tag="measured")  # type: ignore[arg-type]
+    return Metric(name=name, value=number, unit=unit, n=len(values), spread=spread(values), tag="measured")  # type: ignore[arg-type]
 
 
-def _estimated_times(stages: pd.DataFrame, epochs: pd.DataFrame, extent: Extent) -> list[Metric]:
+def _estimated_times(tables: Tables, extent: Extent) -> list[Metric]:
     """Extend the measured steps to a whole epoch: so many more of the same, and of validation likewise.
 
     What an epoch does once, drawing its windows and writing checkpoints, is counted once.
     """
     steps = len(extent.step_ns)
     validation_steps = min(extent.validation_steps_per_epoch, extent.measured_steps or steps)
-    train_s, validation_s = _wall_s(stages, "train", 1), _wall_s(stages, "validation", 1)
+    stages = tables.stages
+    train_s, validation_s = tables.wall_s("train", 1), tables.wall_s("validation", 1)
     saving = stages[(stages["stage"] == "checkpoint") & (stages["epoch"] == 1)].groupby("phase")["exposed_s"].sum()
     train_once_s = saving.get("train", 0.0) + extent.draw_ns / 1e9
     validation_once_s = saving.get("validation", 0.0)
@@ -92,20 +91,20 @@ def _estimated_times(stages: pd.DataFrame, epochs: pd.DataFrame, extent: Extent)
         + validation_once_s
         + (validation_s - validation_once_s) / validation_steps * extent.validation_steps_per_epoch
     )
-    spread_s = _spread(pd.Series(extent.step_ns, dtype=float) / 1e9)
+    step_spread_s = spread([step_ns / 1e9 for step_ns in extent.step_ns])
     return [
         Metric(
             name="time_per_epoch",
             value=whole_s,
             unit="s",
             n=steps,
-            spread=None if spread_s is None else spread_s * extent.steps_per_epoch,
+            spread=None if step_spread_s is None else step_spread_s * extent.steps_per_epoch,
             tag="estimated",
         ),
         _unavailable("training_time", "s", "not trained to the stopping rule (training.measured_steps)"),
         Metric(
             name="windows_per_second",
-            value=float(epochs["windows"][0]) / (train_s - train_once_s),
+            value=float(tables.epochs["windows"][0]) / (train_s - train_once_s),
             unit="1/s",
             n=steps,
             tag="measured",
@@ -117,17 +116,17 @@ def _unavailable(name: str, unit: str, reason: str) -> Metric:
     return Metric(name=name, value=None, unit=unit, tag="unavailable", reason=reason)  # type: ignore[arg-type]
 
 
-def once_metrics(stages: Path, images: dict[str, tuple[int, int]]) -> list[Metric]:
+def once_metrics(tables: Tables, images: dict[str, tuple[int, int]]) -> list[Metric]:
     """Return the times of calibration and evaluation, extended to all images where only some were used.
 
     The checkpoint that calibration begins with is counted once.
 
     Args:
-        stages: the cell's `stages.csv`.
+        tables: the cell's.
         images: for each of the two phases, images used and images there are.
 
     """
-    rows = pd.read_csv(stages)
+    rows = tables.stages
     return [
         Metric(
             name=f"{phase}_time",

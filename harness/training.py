@@ -5,6 +5,7 @@ numbers as one that was never stopped. The state of a finished epoch is saved at
 when the epoch's rows are written, so that checkpoint and tables never contradict each other.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,14 +24,14 @@ from harness.pipeline import Batch, WindowSource
 from harness.progress import Reporter
 from harness.seeding import generator_for
 from models.windows import Windows
-from profiles.clock import PhaseTimes
 from profiles.errors import DivergedError, InterruptedRunError
-from profiles.record import EpochRow, StoppedBy
+from profiles.observation import Observer
+from profiles.record import EpochRow, Observation, StoppedBy
 from profiles.stages import backpropagate, stage
-from profiles.window import profiler_window
+from profiles.times import PhaseTimes
 
-PROFILED_EPOCH = 2
-"""Not the first, whose first steps are cold."""
+KEPT_TRACES = 3
+"""Of an early, a middle and a late epoch."""
 
 
 class TrainingConfig(BaseModel):
@@ -67,27 +68,39 @@ class Progress:
     step_ns: list[int] = field(default_factory=list)
     draw_ns: int = 0
     times: PhaseTimes | None = None
+    observations: list[Observation] = field(default_factory=list)
 
     def to_state(self) -> dict[str, Any]:
         """Return plain values, fit for a checkpoint."""
-        return {**vars(self), "times": self.times.to_state() if self.times else None}
+        times = self.times.to_state() if self.times else None
+        observations = [observation.model_dump_json() for observation in self.observations]
+        return {**vars(self), "times": times, "observations": observations}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Read back what `to_state` returned."""
-        return cls(**{**state, "times": PhaseTimes.from_state(state["times"]) if state["times"] else None})
+        times = PhaseTimes.from_state(state["times"]) if state["times"] else None
+        observations = [Observation.model_validate_json(text) for text in state["observations"]]
+        return cls(**{**state, "times": times, "observations": observations})
+
+
+def is_observed(epoch: int) -> bool:
+    """Whether an epoch's steps are looked at: the second, for the first is cold, and whenever their number has doubled.
+
+    However long a training turns out to be, that is an early epoch, a middle one, and one of its latter half.
+    """
+    return epoch > 1 and epoch & (epoch - 1) == 0
 
 
 class Setting(NamedTuple):
-    """Where a training takes place: its log, its folders, whom it tells and who may stop it."""
+    """Where a training takes place: its log, its folder, whom it tells, who may stop it, and who looks closely."""
 
     cell: str
     log: CellLog
     checkpoints: Path
-    traces: Path
     reporter: Reporter
     interrupt: Interrupt
-    profiler_steps: int
+    observer: Observer | None
 
 
 class Trainer:
@@ -162,23 +175,24 @@ class Trainer:
     def warm_up(self) -> None:
         """Run steps that no number counts and that leave no trace in the model.
 
-        Where few steps are measured, the profiler window is among them.
+        Where few steps are measured, those looked at closely are among them.
 
         Raises:
             InterruptedRunError: someone asked to stop; nothing needs saving yet.
 
         """
-        warm, measured = self._config.warmup_steps, self._config.measured_steps
-        profiled = self._setting.profiler_steps if measured is not None else 0
-        if warm + profiled == 0:
+        warm, observer = self._config.warmup_steps, self._setting.observer
+        observing = observer is not None and self._config.measured_steps is not None
+        if warm == 0 and not observing:
             return
-        windows = self._draw(0)
         weights = {name: tensor.to("cpu", copy=True) for name, tensor in self.model.state_dict().items()}
-        self._setting.reporter.begin(f"{self._setting.cell} warm-up", warm + profiled, "steps")
-        self._uncounted_steps(windows, 0, warm)
-        if profiled:
-            with profiler_window(self._setting.traces / "warmup.pt.trace.json.gz"):
-                self._uncounted_steps(windows, warm, warm + profiled)
+        step = self._uncounted_step(self._draw(0))
+        self._setting.reporter.begin(f"{self._setting.cell} warm-up", warm, "steps")
+        for _ in range(warm):
+            step()
+        if observer is not None and observing:
+            self._setting.reporter.begin(f"{self._setting.cell} observation", None, "steps")
+            self.at.observations.append(observer.observe(step, 0, self.steps_per_epoch))
         self.model.load_state_dict(weights)
         self.optimizer = self._new_optimizer()
         self._setting.reporter.end()
@@ -186,11 +200,18 @@ class Trainer:
     def _new_optimizer(self) -> torch.optim.Adam:
         return torch.optim.Adam(self.model.parameters(), lr=self._config.learning_rate)
 
-    def _uncounted_steps(self, windows: Windows, start: int, stop: int) -> None:
-        for batch in self._batches(self._train, windows, start, stop):
-            self._step(batch)
+    def _uncounted_step(self, windows: Windows) -> Callable[[], None]:
+        """Return what takes the next step on *windows*, over and over."""
+        numbers = itertools.cycle(range(self.steps_per_epoch))
+
+        def step() -> None:
+            number = next(numbers)
+            for batch in self._batches(self._train, windows, number, number + 1):
+                self._step(batch)
             self._setting.reporter.advance(1)
             self._setting.interrupt.check()
+
+        return step
 
     def train(self) -> None:
         """Train to the stopping rule, from wherever the training is.
@@ -214,7 +235,7 @@ class Trainer:
         """Train and validate one epoch, write its rows, and move on to the next."""
         at = self.at
         self._setting.log.epoch_start(at.epoch)
-        profiled = at.epoch == PROFILED_EPOCH and self._setting.profiler_steps > 0
+        profiled = self._setting.observer is not None and is_observed(at.epoch)
         train_times, windows = self._timed_train_epoch(profiled=profiled)
         with self._setting.log.phase("validation", at.epoch) as validation_times:
             validation_loss = self._validate()
@@ -258,13 +279,17 @@ class Trainer:
         count = min(steps * self._config.batch_size, len(windows.image_b))
         done = at.step * self._config.batch_size
         self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows", done)
-        window_end = min(1 + self._setting.profiler_steps, steps)
-        if profiled and at.step < window_end:
-            self._counted_steps(windows, 1)
-            with profiler_window(self._setting.traces / f"epoch{at.epoch:04d}.pt.trace.json.gz"):
-                self._counted_steps(windows, window_end)
+        if profiled and at.step == 0:
+            self._observe(windows, steps)
         self._counted_steps(windows, steps)
         return count
+
+    def _observe(self, windows: Windows, most_steps: int) -> None:
+        """Look closely at the epoch's first steps; of the traces so far, keep an early, a middle and a late one."""
+        observer, at = self._setting.observer, self.at
+        assert observer is not None  # noqa: S101 - `_epoch` asked
+        seen = observer.observe(lambda: self._counted_steps(windows, at.step + 1), at.epoch, most_steps)
+        at.observations = observer.thinned([*at.observations, seen], KEPT_TRACES)
 
     def _counted_steps(self, windows: Windows, stop: int) -> None:
         """Run the epoch's steps up to *stop*, each of which can be the last."""

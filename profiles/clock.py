@@ -2,121 +2,43 @@
 
 At each mark the time since the last one is charged to the stage that was current; a nested stage is thereby
 subtracted from its parent, and the charges add up to the phase's wall time by construction. Backward work is charged
-to the stage whose forward work caused it: identity autograd nodes at a stage's inputs and outputs are marks too.
+to the stage whose forward work caused it: identity autograd nodes at a stage's inputs and outputs are marks too. What
+a checkpointed activation computes again is backward work: only the gradient needs it.
 
-Times are of a monotonic host clock, exact on a CPU. On a GPU they say when work was launched, not when it ran.
+This clock reads the host's monotonic clock, exact on a CPU; `profiles.device_clock` has the one for a GPU.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from torch import Tensor
 from torch.autograd import Function
+from torch.profiler import record_function
 
-from profiles.record import UNATTRIBUTED, Direction, Phase, StageRow, Tag
-from profiles.stages import LEADING, STAGES, Stage, recording
+from profiles.loader import take
+from profiles.record import Phase
+from profiles.stages import LoaderPart, Stage, recording
+from profiles.times import BACKWARD, FORWARD, REMAINDER, REMAINDER_BACKWARD, Cell, PhaseTimes
 
-WITHOUT_GRADIENT: frozenset[Stage] = frozenset(
-    {"data_loading", "patching", "transfer", "optimizer", "scoring", "checkpoint", "anomaly_map"}
-)
-"""Stages whose work autograd never sees: their direction is `none`."""
+ANNOTATION = "stage::"
+"""What the name of a stage's range in a trace begins with."""
 
+BACKWARD_PASS = "backward pass"  # noqa: S105 - not that kind of pass
+"""The name of a backward pass's range in a trace."""
 
-class Cell(NamedTuple):
-    """One cell of a phase's table: what the work was for and which way it went."""
-
-    stage: str
-    direction: Direction
-
-
-@dataclass
-class PhaseTimes:
-    """Exposed nanoseconds and entries per stage and direction of one phase of one epoch.
-
-    `wall_ns` is the phase's wall time; once the phase has ended, `exposed_ns` sums to it.
-    """
-
-    phase: Phase
-    epoch: int
-    tag: Tag = "measured"
-    wall_ns: int = 0
-    exposed_ns: dict[Cell, int] = field(default_factory=dict)
-    calls: dict[Cell, int] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Check that no time is lost or counted twice.
-
-        Raises:
-            AssertionError: the stages do not sum to the wall time: it was, or the phase has not ended.
-
-        """
-        total_ns = sum(self.exposed_ns.values())
-        if total_ns != self.wall_ns:
-            message = f"{self.phase} {self.epoch}: stages sum to {total_ns} ns, wall time is {self.wall_ns} ns"
-            raise AssertionError(message)
-
-    def to_state(self) -> dict[str, Any]:
-        """Return plain values, fit for a checkpoint; see `check`."""
-        self.check()
-        return {
-            **vars(self),
-            "exposed_ns": [(*cell, value) for cell, value in self.exposed_ns.items()],
-            "calls": [(*cell, value) for cell, value in self.calls.items()],
-        }
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Read back what `to_state` returned."""
-        tables = {
-            name: {Cell(stage, direction): value for stage, direction, value in state[name]}
-            for name in ("exposed_ns", "calls")
-        }
-        return cls(**{**state, **tables})
-
-    def rows(self) -> list[StageRow]:
-        """Return one row per stage and direction: the leading five, used or not, the others used, `unattributed` last.
-
-        See `check`.
-        """
-        self.check()
-        exposed_ns = dict.fromkeys((forward_cell(stage) for stage in LEADING), 0) | self.exposed_ns
-        return [
-            StageRow(
-                phase=self.phase,
-                epoch=self.epoch,
-                stage=cell.stage,
-                direction=cell.direction,
-                exposed_s=exposed_ns[cell] / 1e9,
-                busy_s=None,
-                share=exposed_ns[cell] / self.wall_ns if self.wall_ns else 0.0,
-                calls=self.calls.get(cell, 0),
-                tag=self.tag,
-            )
-            for cell in sorted(exposed_ns, key=_place)
-        ]
-
-
-def forward_cell(stage: Stage) -> Cell:
-    """Return where a stage's own work is charged, as opposed to its gradient's."""
-    return Cell(stage, "none" if stage in WITHOUT_GRADIENT else "forward")
-
-
-def _place(cell: Cell) -> tuple[int, bool]:
-    """Order cells as every table does: by stage, forward before backward."""
-    names = (*STAGES, UNATTRIBUTED)
-    return names.index(cell.stage), cell.direction == "backward"
+Charged = Callable[[Cell, int, int], None]
+"""Told of every charge: the cell, and from when to when by the host's monotonic clock, nanoseconds."""
 
 
 class StageClock:
-    """A recorder that charges host time to stages, one phase at a time.
+    """A recorder that charges time to stages, one phase at a time.
 
     Args:
         now_ns: a monotonic clock in nanoseconds; tests inject their own.
         drain: waits until the device has finished everything it was given; called at both ends of a phase.
-        tag: what the rows are: `estimated` where host time is not the device's.
+        charged: told of every charge, in order.
 
     """
 
@@ -124,15 +46,17 @@ class StageClock:
         self,
         now_ns: Callable[[], int] = perf_counter_ns,
         drain: Callable[[], None] = lambda: None,
-        tag: Tag = "measured",
+        charged: Charged | None = None,
     ) -> None:
         self._now_ns = now_ns
         self._drain = drain
-        self._tag = tag
+        self._charged = charged
         self._times: PhaseTimes | None = None
         self._stack: list[Cell] = []
         self._since_ns = 0
         self._backward_base: int | None = None
+        self._handed_on: tuple[Tensor, int] | None = None
+        self._ranges: list[record_function] | None = None
 
     @contextmanager
     def phase(self, phase: Phase, epoch: int, carried: PhaseTimes | None = None) -> Iterator[PhaseTimes]:
@@ -144,31 +68,61 @@ class StageClock:
             carried: the part of this phase that ran before an interruption; it is added to.
 
         """
-        times = carried or PhaseTimes(phase, epoch, self._tag)
+        times = carried or PhaseTimes(phase, epoch)
         with recording(self):
-            self._drain()
-            self._times, self._stack = times, [Cell(UNATTRIBUTED, "none")]
-            started_ns = self._since_ns = self._now_ns()
+            self.drain()
+            take()  # what was loaded before is no part of this phase
+            self._times, self._stack = times, [REMAINDER]
+            started_ns = self._now_ns()
+            self._begin(started_ns)
             try:
                 yield times
             finally:
-                self._drain()
                 self._charge()
-                times.wall_ns += self._since_ns - started_ns
-                self._times = None
+                self.worked(take())
+                self.drain()
+                ended_ns = self._now_ns()
+                self._end(ended_ns)
+                times.wall_ns += ended_ns - started_ns
+                self._times = self._handed_on = None
+
+    def drain(self) -> None:
+        """Wait until the device has finished everything it was given."""
+        self._drain()
+
+    def read(self) -> dict[Cell, int]:
+        """Drain the device and return what every cell of the phase was charged so far, nanoseconds."""
+        assert self._times is not None  # noqa: S101 - asked inside a phase
+        self.drain()
+        self._charge()
+        return dict(self._times.exposed_ns)
+
+    def _begin(self, started_ns: int) -> None:
+        """Start charging."""
+        self._since_ns = started_ns
+
+    def _end(self, ended_ns: int) -> None:
+        """Charge what the last drain took, so that the charges add up to the phase's wall time."""
+        self._give(REMAINDER, ended_ns)
 
     def _charge(self) -> None:
         """Give the time since the last mark to the current cell."""
+        self._give(self._stack[-1], self._now_ns())
+
+    def _give(self, cell: Cell, now_ns: int) -> None:
         assert self._times is not None  # noqa: S101 - only phase() installs the clock, so marks come inside a phase
-        cell, now_ns = self._stack[-1], self._now_ns()
-        self._times.exposed_ns[cell] = self._times.exposed_ns.get(cell, 0) + now_ns - self._since_ns
+        self._times.charge(cell, now_ns - self._since_ns)
+        if self._charged is not None:
+            self._charged(cell, self._since_ns, now_ns)
         self._since_ns = now_ns
 
-    def _push(self, cell: Cell) -> None:
+    def _switch(self, height: int, cell: Cell) -> None:
+        """Leave every stage above *height* and enter *cell*."""
         assert self._times is not None  # noqa: S101
         self._charge()
-        self._stack.append(cell)
-        self._times.calls[cell] = self._times.calls.get(cell, 0) + 1
+        self._stack[height:] = [cell]
+        calls = self._times.calls
+        calls[cell] = calls.get(cell, 0) + 1
 
     def _cut(self, height: int) -> None:
         """Leave every stage above *height*."""
@@ -176,38 +130,78 @@ class StageClock:
         del self._stack[height:]
 
     def enter(self, stage: Stage) -> None:
-        """Forward work of *stage* begins."""
-        self._push(forward_cell(stage))
+        """Forward work of *stage* begins, or is repeated for a gradient."""
+        cell = FORWARD[stage]
+        repeated = self._backward_base is not None and cell.direction == "forward"
+        self._switch(len(self._stack), BACKWARD[stage] if repeated else cell)
+        self._open_range(f"{ANNOTATION}{stage}")
 
     def leave(self) -> None:
         """End the stage entered last."""
+        self._close_range()
         self._cut(len(self._stack) - 1)
 
     def enter_backward(self) -> None:
         """Start a backward pass; until a gradient enters a stage, its time is unattributed."""
-        self._push(Cell(UNATTRIBUTED, "backward"))
+        self._switch(len(self._stack), REMAINDER_BACKWARD)
         self._backward_base = len(self._stack)
+        self._open_range(BACKWARD_PASS)
 
     def leave_backward(self) -> None:
         """End the backward pass, and with it every stage whose inputs needed no gradient."""
         assert self._backward_base is not None  # noqa: S101
+        self._close_range()
         self._cut(self._backward_base - 1)
         self._backward_base = None
 
     def mark_output(self, stage: Stage, x: Tensor) -> Tensor:
         """Return *x*; when its gradient arrives, backward work of *stage* begins."""
-        depth = len(self._stack) - 2  # how many stages are around this one
-        return _identity(x, lambda: self._gradient_enters(stage, depth))
+        depth = self._depth()
+        marked = _identity(x, lambda: self._gradient_enters(stage, depth))
+        self._handed_on = (marked, depth) if marked is not x else None
+        return marked
 
     def mark_input(self, stage: Stage, x: Tensor) -> Tensor:  # noqa: ARG002 - the Recorder protocol's signature
-        """Return *x*; when its gradient is complete, backward work of *stage* ends."""
-        depth = len(self._stack) - 2
+        """Return *x*; when its gradient is complete, backward work of *stage* ends.
+
+        Where the stage before handed on that very tensor, its node already says so.
+        """
+        depth = self._depth()
+        if self._handed_on is not None and self._handed_on[0] is x and self._handed_on[1] == depth:
+            return x
         return _identity(x, lambda: self._gradient_leaves(depth))
+
+    def worked(self, loader_ns: Mapping[LoaderPart, int]) -> None:
+        """Add CPU time that loading took, wherever it was spent."""
+        assert self._times is not None  # noqa: S101
+        for part, duration_ns in loader_ns.items():
+            self._times.loader_ns[part] = self._times.loader_ns.get(part, 0) + duration_ns
+
+    @contextmanager
+    def annotating(self) -> Iterator[None]:
+        """Also open a range in the profiler's trace for every stage entered inside the block."""
+        self._ranges = []
+        try:
+            yield
+        finally:
+            self._ranges = None
+
+    def _open_range(self, name: str) -> None:
+        if self._ranges is not None:
+            self._ranges.append(record_function(name))
+            self._ranges[-1].__enter__()  # type: ignore[no-untyped-call]
+
+    def _close_range(self) -> None:
+        if self._ranges:
+            self._ranges.pop().__exit__(None, None, None)
+
+    def _depth(self) -> int:
+        """Return how many stages are around the current one, in this pass."""
+        return len(self._stack) - 1 - (self._backward_base or 1)
 
     def _gradient_enters(self, stage: Stage, depth: int) -> None:
         if self._times is not None and self._backward_base is not None:
-            self._cut(self._backward_base + depth)
-            self._push(Cell(stage, "backward"))
+            self._switch(self._backward_base + depth, BACKWARD[stage])
 
     def _gradient_leaves(self, depth: int) -> None:
         if self._times is not None and self._backward_base is not None:

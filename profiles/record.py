@@ -46,6 +46,28 @@ class StageRow(NamedTuple):
     tag: Tag
 
 
+class LoaderRow(NamedTuple):
+    """`loader.csv`: CPU time of one part of loading in one phase of one epoch, summed over all processes."""
+
+    phase: Phase
+    epoch: int
+    part: str
+    busy_s: float
+
+
+class PhaseRow(NamedTuple):
+    """`phases.csv`: one phase of one epoch.
+
+    `residual_s` is what the stages' clock and the host's disagree by where they are two clocks, as on a GPU; it is
+    part of `unattributed`.
+    """
+
+    phase: Phase
+    epoch: int
+    wall_s: float
+    residual_s: float
+
+
 class EpochRow(NamedTuple):
     """`epochs.csv`: one epoch; `wall_s` is its training plus its validation."""
 
@@ -120,7 +142,12 @@ class Metric(_Frozen):
 
 
 class StageTotal(_Frozen):
-    """One stage of one phase, summed over the epochs that count (epoch 0 and profiled ones left out)."""
+    """One stage of one phase, summed over the epochs that count (epoch 0 and profiled ones left out).
+
+    `spread_s` and `share_spread` are interquartile ranges over those epochs. `busy_s` is what the stage's resource
+    worked: CPU time of loading, measured; else exposed time times the busy part of it in the profiler's windows,
+    estimated. Without either it is absent, and `busy_reason` says why.
+    """
 
     phase: Phase
     stage: str
@@ -128,6 +155,108 @@ class StageTotal(_Frozen):
     exposed_s: float
     share: float
     epochs: int
+    tag: Tag = "measured"
+    spread_s: float | None = None
+    share_spread: float | None = None
+    busy_s: float | None = None
+    busy_tag: Tag = "unavailable"
+    busy_reason: str | None = None
+
+
+class LoaderTotal(_Frozen):
+    """CPU time of one part of loading in one phase, summed over the epochs that count and over all processes."""
+
+    phase: Phase
+    part: str
+    busy_s: float
+
+
+class Closure(_Frozen):
+    """Whether a phase's times add up, over the epochs that count.
+
+    Stages and `unattributed_s` are `wall_s`, to the nanosecond. `residual_s` is the largest disagreement of an
+    epoch's two clocks where there are two.
+    """
+
+    phase: Phase
+    wall_s: float
+    unattributed_s: float
+    residual_s: float
+    epochs: int
+
+
+StepState = Literal["bare", "clock", "window", "after"]
+
+
+class StepTime(_Frozen):
+    """How long a training step takes without any instrument (`bare`), with the clock, in a window, or after one."""
+
+    state: StepState
+    n: int
+    median_s: float
+    spread_s: float | None
+
+
+class WindowCell(_Frozen):
+    """One stage in one direction as two routes see it, in the same steps; busy is the profiler's."""
+
+    stage: str
+    direction: Direction
+    clock_share: float
+    profiler_share: float
+    exposed_s: float
+    busy_s: float
+
+
+class ProfilerWindow(_Frozen):
+    """A few steps under the profiler; `busy_s` is the union of its kernels, on a CPU of operators.
+
+    `resident_bytes` is what the process grew by. `trace` is a file under `traces/`, absent once thinned out.
+    """
+
+    epoch: int
+    steps: int
+    events: int
+    resident_bytes: int | None
+    trace: str | None
+    trace_bytes: int
+    wall_s: float
+    busy_s: float
+    cells: tuple[WindowCell, ...]
+
+    @property
+    def difference(self) -> float:
+        """The largest disagreement of the two routes on a share."""
+        return max(abs(cell.clock_share - cell.profiler_share) for cell in self.cells)
+
+
+class Observation(_Frozen):
+    """A close look at some steps of one epoch; `reason` says why there is no window, where there is none."""
+
+    epoch: int
+    steps: tuple[StepTime, ...] = ()
+    window: ProfilerWindow | None = None
+    reason: str | None = None
+
+    def median_s(self, state: StepState) -> float | None:
+        """Return the median time of a step in *state*, if any was timed."""
+        return next((step.median_s for step in self.steps if step.state == state), None)
+
+
+Bound = Literal["input-bound", "host-bound", "compute-bound", "mixed"]
+
+
+class Verdict(_Frozen):
+    """What bounds a training: the parts of its wall time that wait for input, that compute, and that do neither.
+
+    The third is the host: launching, dispatching, Python. A part of half the time or more gives the name.
+    """
+
+    bound: Bound | None
+    input_share: float
+    compute_share: float | None
+    host_share: float | None
+    reason: str
 
 
 class ImageScore(_Frozen):
@@ -178,6 +307,10 @@ class CellRecord(_Frozen):
     best_validation_loss: float
     metrics: tuple[Metric, ...]
     stage_totals: tuple[StageTotal, ...]
+    loader_totals: tuple[LoaderTotal, ...] = ()
+    closures: tuple[Closure, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    verdict: Verdict | None = None
     image_scores: tuple[ImageScore, ...]
     samples: tuple[SampleMap, ...]
     caveats: tuple[str, ...]

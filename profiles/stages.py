@@ -10,6 +10,7 @@ A mark is inert until a recorder is installed. Spec section 9 defines the words.
 can attribute backward work to the stage whose forward work caused it.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Literal, Protocol, Self, get_args
@@ -38,6 +39,9 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 LEADING = STAGES[:5]
 """The five that lead every table, used or not."""
 
+LoaderPart = Literal["decode", "resize", "copy"]
+"""What loading consists of."""
+
 
 class Recorder(Protocol):
     """What listens to the marks."""
@@ -60,8 +64,16 @@ class Recorder(Protocol):
     def leave_backward(self) -> None:
         """End the backward pass."""
 
+    def worked(self, loader_ns: Mapping[LoaderPart, int]) -> None:
+        """Add CPU nanoseconds that loading took, wherever they were spent."""
+
 
 _recorder: Recorder | None = None
+
+
+def recorder() -> Recorder | None:
+    """Return what listens now."""
+    return _recorder
 
 
 class recording(AbstractContextManager[None]):  # noqa: N801 - reads as a keyword: `with recording(clock):`
@@ -80,6 +92,18 @@ class recording(AbstractContextManager[None]):  # noqa: N801 - reads as a keywor
     def __exit__(self, *_: object) -> None:
         global _recorder  # noqa: PLW0603
         _recorder = None
+
+
+class unheard(AbstractContextManager[None]):  # noqa: N801 - reads as a keyword: `with unheard():`
+    """Let no recorder hear the marks met inside the block, as if there were none."""
+
+    def __enter__(self) -> None:
+        global _recorder
+        self._theirs, _recorder = _recorder, None
+
+    def __exit__(self, *_: object) -> None:
+        global _recorder  # noqa: PLW0603
+        _recorder = self._theirs
 
 
 class stage:  # noqa: N801 - reads as a keyword: `with stage("loss") as mark:`

@@ -41,7 +41,7 @@ def test_every_setting_is_read_by_a_run_or_by_the_list_of_suites(
         return original(self, name)
 
     def run(root: Path | None, out: str, **training: Any) -> None:
-        table = tiny_table(root, max_epochs=1, **training)
+        table = tiny_table(root, max_epochs=2, **training)
         config = build({**table, "models": ["msa"], "data": {**table["data"], "categories": ["weave"]}}, "tiny")
         with monkeypatch.context() as patch:
             for section in sections(RunConfig):

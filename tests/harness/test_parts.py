@@ -16,10 +16,8 @@ from harness.directory import RunDirectory, write_atomically
 from harness.evaluation import spread_over_defects
 from harness.progress import Reporter, duration
 from harness.seeding import generator_for, seed_for
-from harness.summary import Extent, once_metrics, stage_totals, time_metrics
 from models.transformer import ModelConfig
 from profiles.errors import RunDirectoryError
-from profiles.record import EpochRow, StageRow, write_csv
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
@@ -150,82 +148,6 @@ def test_the_operations_of_a_window_are_those_of_its_matrix_products(name: str, 
     assert forward_flops(name, config.model_copy(update={"attention_backend": "fast-transformers"})) == forward_flops(
         name, config
     )
-
-
-def stage_rows() -> list[StageRow]:
-    """Epoch 0, a counted epoch, a profiled one, another counted one."""
-    return [
-        StageRow(phase, epoch, stage, direction, exposed_s, None, share, 1, "measured")
-        for phase, epoch, stage, direction, exposed_s, share in (
-            ("train", 0, "data_loading", "none", 100.0, 1.0),
-            ("train", 1, "attention", "forward", 1.0, 0.25),
-            ("train", 1, "attention", "backward", 2.0, 0.5),
-            ("train", 1, "unattributed", "none", 1.0, 0.25),
-            ("validation", 1, "attention", "forward", 1.0, 1.0),
-            ("train", 2, "attention", "forward", 50.0, 1.0),
-            ("validation", 2, "attention", "forward", 1.0, 1.0),
-            ("train", 3, "attention", "forward", 3.0, 0.5),
-            ("train", 3, "attention", "backward", 2.0, 1 / 3),
-            ("train", 3, "unattributed", "none", 1.0, 1 / 6),
-            ("validation", 3, "attention", "forward", 1.0, 1.0),
-            ("evaluation", 3, "scoring", "none", 7.0, 1.0),
-        )
-    ]
-
-
-@pytest.fixture
-def tables(tmp_path: Path) -> tuple[Path, Path]:
-    """Return stages and epochs as files."""
-    write_csv(tmp_path / "stages.csv", StageRow._fields, stage_rows())
-    epochs = [EpochRow(e, 1.0, 1.0, wall, 60, e == 1, e == 2) for e, wall in ((1, 5.0), (2, 51.0), (3, 7.0))]
-    write_csv(tmp_path / "epochs.csv", EpochRow._fields, epochs)
-    return tmp_path / "stages.csv", tmp_path / "epochs.csv"
-
-
-def test_totals_leave_out_the_warm_up_and_profiled_epochs(tables: tuple[Path, Path]) -> None:
-    totals = {(total.phase, total.stage, total.direction): total for total in stage_totals(*tables)}
-    assert totals["train", "attention", "forward"].exposed_s == 4
-    assert totals["train", "attention", "forward"].share == pytest.approx(0.4)
-    assert totals["train", "attention", "forward"].epochs == 2
-    assert totals["evaluation", "scoring", "none"].share == 1
-    assert ("train", "data_loading", "none") not in totals
-    for phase in ("train", "validation", "evaluation"):
-        assert sum(total.share for total in totals.values() if total.phase == phase) == pytest.approx(1)
-
-
-def test_time_per_epoch_is_the_median_of_the_epochs_that_count(tables: tuple[Path, Path]) -> None:
-    metrics = {metric.name: metric for metric in time_metrics(*tables, Extent(1, 1, None, [], 0))}
-    assert (metrics["time_per_epoch"].value, metrics["time_per_epoch"].n) == (6.0, 2)
-    assert metrics["time_per_epoch"].spread == pytest.approx(1.0)  # quartiles of 5 and 7
-    assert metrics["training_time"].value == pytest.approx(100 + 4 + 1 + 50 + 1 + 6 + 1)
-    assert metrics["windows_per_second"].value == pytest.approx((60 / 4 + 60 / 6) / 2)
-
-
-def test_an_estimate_repeats_the_steps_and_counts_once_what_is_done_once(tmp_path: Path) -> None:
-    rows = [
-        StageRow(phase, 1, stage, "none", exposed_s, None, 0.0, 1, "measured")
-        for phase, stage, exposed_s in (
-            ("train", "checkpoint", 5.0), ("train", "patching", 3.0), ("train", "attention", 8.0),
-            ("validation", "attention", 2.0), ("validation", "checkpoint", 7.0),
-            ("calibration", "checkpoint", 5.0), ("calibration", "attention", 4.0), ("evaluation", "attention", 6.0),
-        )
-    ]  # fmt: skip
-    write_csv(tmp_path / "stages.csv", StageRow._fields, rows)
-    write_csv(
-        tmp_path / "epochs.csv", EpochRow._fields, [EpochRow(1, 1.0, 1.0, 25.0, 400, is_best=True, profiled=False)]
-    )
-    second_ns = 10**9
-    # 4 steps of 100 took 9 s beside 2 s of drawing and 5 s of saving; 2 of 10 validation steps took 2 s beside 7 s
-    extent = Extent(100, 10, 2, [second_ns, 2 * second_ns, 3 * second_ns, 3 * second_ns], 2 * second_ns)
-    metrics = {metric.name: metric for metric in time_metrics(tmp_path / "stages.csv", tmp_path / "epochs.csv", extent)}
-    assert metrics["time_per_epoch"].value == pytest.approx(7 + 9 / 4 * 100 + 7 + 2 / 2 * 10)
-    assert metrics["time_per_epoch"].spread == pytest.approx(100 * 1.25)
-    assert metrics["windows_per_second"].value == pytest.approx(400 / 9)
-    once = {metric.name: metric for metric in once_metrics(tmp_path / "stages.csv", {"calibration": (4, 40)})}
-    assert once["calibration_time"].value == pytest.approx(5 + 4 * 10)
-    assert once["calibration_time"].tag == "estimated"
-    whole = once_metrics(tmp_path / "stages.csv", {"evaluation": (3, 3)})[0]
-    assert (whole.value, whole.tag) == (6, "measured")
 
 
 def test_events_are_one_json_object_a_line(tmp_path: Path) -> None:

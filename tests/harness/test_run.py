@@ -288,7 +288,12 @@ def test_a_run_interrupted_in_warm_up_starts_again(
 ) -> None:
     config = build({**tiny_table(generated, measured_steps=3, warmup_steps=2), "models": ["msa"]}, "tiny")
     whole = timeless(start(config, tmp_path / "whole"))
-    for call in (1, 3, 6):  # in warm-up, in the profiler window, in a measured step
+    for call in (
+        1,
+        3,
+        6,
+        11,
+    ):  # in warm-up, in the comparison with and without clock, in the window, in a measured step
         with monkeypatch.context() as patch:
             interrupting(patch, call, "_step")
             with pytest.raises(InterruptedRunError):

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from profiles.clock import Cell, PhaseTimes, StageClock
+from profiles.clock import StageClock
 from profiles.stages import STAGES, Stage, backpropagate, recording, stage
+from profiles.times import Cell, PhaseTimes
 
 
 @dataclass

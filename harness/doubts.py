@@ -1,0 +1,88 @@
+"""Doubts about the instruments themselves: what a record's own numbers say against it.
+
+Each has a stated bound; what lies beyond it becomes a caveat, which the report prints.
+"""
+
+from collections.abc import Iterator
+
+from profiles.record import Closure, Observation, StageTotal, StepState
+from profiles.window import ProfilerConfig
+
+UNATTRIBUTED_BOUND = 0.02
+"""Part of a phase's wall time that no stage explains."""
+
+RESIDUAL_BOUND = 0.001
+"""Part of a phase's wall time by which two clocks of it may disagree."""
+
+ROUTES_BOUND = 0.02
+"""Part of the wall time by which stage clock and profiler may disagree on a stage."""
+
+CLOCK_BOUND = 0.01
+"""Part of a step that the stage clock may cost."""
+
+LATER_BOUND = 0.05
+"""Part of a step by which steps after a profiler window may be slower than those before it."""
+
+TRAINED_STAGES = ("patching", "embedding", "attention", "feed_forward", "head", "loss", "optimizer")
+"""What every training consists of, and marks."""
+
+
+def doubts(
+    totals: list[StageTotal], closures: list[Closure], observations: list[Observation], config: ProfilerConfig
+) -> list[str]:
+    """Return the caveats of a record's instruments."""
+    return [
+        *_closing(closures),
+        *_unmarked(totals),
+        *(text for seen in observations for text in _observed(seen, config)),
+    ]
+
+
+def _closing(closures: list[Closure]) -> Iterator[str]:
+    for closure in closures:
+        if (share := closure.unattributed_s / closure.wall_s) > UNATTRIBUTED_BOUND:
+            yield f"{share:.1%} of {closure.phase} is unattributed; the bound is {UNATTRIBUTED_BOUND:.0%}"
+        if closure.residual_s > RESIDUAL_BOUND * closure.wall_s / closure.epochs:
+            yield f"device events and host clock disagree by {closure.residual_s:.3g} s on an epoch's {closure.phase}"
+
+
+def _unmarked(totals: list[StageTotal]) -> Iterator[str]:
+    """Name the stages whose marks were not met: `torch.compile` keeps only the marks around what it compiles."""
+    met = {total.stage for total in totals if total.phase == "train" and total.exposed_s > 0}
+    if met and (unmet := [stage for stage in TRAINED_STAGES if stage not in met]):
+        yield f"no mark of {', '.join(unmet)} was met in training: its time is in the stage around it, or unattributed"
+
+
+def _observed(seen: Observation, config: ProfilerConfig) -> Iterator[str]:
+    where = f"epoch {seen.epoch}" if seen.epoch else "before epoch 1"
+    if seen.window is None:
+        yield f"no profiler window, {where}: {seen.reason}"
+    else:
+        if seen.window.difference > ROUTES_BOUND:
+            worst = max(seen.window.cells, key=lambda cell: abs(cell.clock_share - cell.profiler_share))
+            yield (
+                f"stage clock and profiler disagree on {worst.stage} ({worst.direction}), {where}: "
+                f"{worst.clock_share:.1%} and {worst.profiler_share:.1%} of the window"
+            )
+        if (seen.window.resident_bytes or 0) > config.memory_mb * 10**6:
+            yield f"the profiler window, {where}, took {seen.window.resident_bytes} bytes of memory: over its budget"
+        if seen.window.trace_bytes > config.file_mb * 10**6:
+            yield f"the profiler window's trace, {where}, has {seen.window.trace_bytes} bytes: over its budget"
+    if slower := _slower(seen, "bare", "clock", CLOCK_BOUND):
+        yield f"steps with the stage clock are {slower:.1%} slower than without, {where}"
+    if slower := _slower(seen, "clock", "after", LATER_BOUND):
+        yield f"steps after the profiler window stay {slower:.1%} slower than before it, {where}"
+
+
+def _slower(seen: Observation, base: StepState, later: StepState, bound: float) -> float | None:
+    """Return by which part *later* steps are slower than *base* ones, if beyond the bound and beyond their spread."""
+    times = {step.state: step for step in seen.steps}
+    if base not in times or later not in times:
+        return None
+    one, other = times[base], times[later]
+    if one.spread_s is None or other.spread_s is None:
+        return None  # a single step says nothing about its like
+    excess_s = other.median_s - one.median_s
+    if excess_s <= max(bound * one.median_s, one.spread_s, other.spread_s):
+        return None
+    return excess_s / one.median_s

@@ -1,0 +1,149 @@
+"""From a cell's tables to its stages: exposed and busy, whether they add up, and what bounds the training."""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import pandas as pd
+
+from harness.summary import Tables, spread
+from profiles.record import (
+    UNATTRIBUTED,
+    Bound,
+    Closure,
+    Direction,
+    LoaderRow,
+    LoaderTotal,
+    Observation,
+    Phase,
+    PhaseRow,
+    StageRow,
+    StageTotal,
+    Tag,
+    Verdict,
+)
+
+MAJORITY = 0.5
+"""The part of the wall time from which on one resource bounds a training."""
+
+NO_WINDOW = "no profiler window of this phase"
+
+
+def stage_totals(tables: Tables, observations: list[Observation]) -> list[StageTotal]:
+    """Sum each phase's stages over the epochs that count."""
+    rows = [StageRow(*row) for row in tables.counted(tables.stages).itertuples(index=False)]
+    groups: dict[tuple[Phase, str, Direction], list[StageRow]] = {}
+    for row in rows:
+        groups.setdefault((row.phase, row.stage, row.direction), []).append(row)
+    epochs = {phase: len({row.epoch for row in rows if row.phase == phase}) for phase, _, _ in groups}
+    walls_s = {phase: sum(row.exposed_s for row in rows if row.phase == phase) for phase in epochs}
+    working = _working_parts(observations)
+    return [_total(group, epochs[key[0]], walls_s[key[0]], working) for key, group in groups.items()]
+
+
+def _total(rows: list[StageRow], epochs: int, wall_s: float, working: dict[tuple[str, str], float]) -> StageTotal:
+    """Sum one stage's rows; an epoch without a row spent nothing on it."""
+    absent = [0.0] * (epochs - len(rows))
+    exposed_s = sum(row.exposed_s for row in rows)
+    busy_s, busy_tag, reason = _busy(rows, exposed_s, working)
+    return StageTotal(
+        phase=rows[0].phase,
+        stage=rows[0].stage,
+        direction=rows[0].direction,
+        exposed_s=exposed_s,
+        share=exposed_s / wall_s,
+        epochs=epochs,
+        tag="measured" if all(row.tag == "measured" for row in rows) else "estimated",
+        spread_s=spread([*(row.exposed_s for row in rows), *absent]),
+        share_spread=spread([*(row.share for row in rows), *absent]),
+        busy_s=busy_s,
+        busy_tag=busy_tag,
+        busy_reason=reason,
+    )
+
+
+def _busy(
+    rows: list[StageRow], exposed_s: float, working: dict[tuple[str, str], float]
+) -> tuple[float | None, Tag, str | None]:
+    """Return what a stage's resource worked: counted, or by the part of its time that worked in the windows."""
+    phase, stage, direction = rows[0].phase, rows[0].stage, rows[0].direction
+    if stage == UNATTRIBUTED:
+        return None, "unavailable", "it has no resource of its own"
+    counted = [row.busy_s for row in rows if row.busy_s is not None and not math.isnan(row.busy_s)]
+    if counted:
+        return sum(counted), "measured", None
+    part = working.get((stage, direction)) if phase == "train" else None
+    return (None, "unavailable", NO_WINDOW) if part is None else (exposed_s * part, "estimated", None)
+
+
+def _working_parts(observations: list[Observation]) -> dict[tuple[str, str], float]:
+    """Return the busy part of each stage's time in the profiler windows."""
+    exposed_s: dict[tuple[str, str], float] = defaultdict(float)
+    busy_s: dict[tuple[str, str], float] = defaultdict(float)
+    for cell in (cell for seen in observations if seen.window for cell in seen.window.cells):
+        exposed_s[cell.stage, cell.direction] += cell.exposed_s
+        busy_s[cell.stage, cell.direction] += cell.busy_s
+    return {cell: busy_s[cell] / whole_s for cell, whole_s in exposed_s.items() if whole_s > 0}
+
+
+def loader_totals(tables: Tables) -> list[LoaderTotal]:
+    """Sum the parts of loading: over the epochs that count, and in training before the first one, where it happens."""
+    rows = pd.concat([tables.counted(tables.loader), tables.loader[tables.loader["epoch"] == 0]])
+    sums: dict[tuple[Phase, str], float] = defaultdict(float)
+    for row in rows.itertuples(index=False):
+        loaded = LoaderRow(*row)
+        sums[loaded.phase, loaded.part] += loaded.busy_s
+    return [LoaderTotal(phase=phase, part=part, busy_s=busy_s) for (phase, part), busy_s in sums.items()]
+
+
+def closures(tables: Tables) -> list[Closure]:
+    """Say of each phase whether its times add up, over the epochs that count."""
+    stages = tables.counted(tables.stages)
+    left_s = stages[stages["stage"] == UNATTRIBUTED]
+    phases: dict[Phase, list[PhaseRow]] = {}
+    for row in tables.counted(tables.phases).itertuples(index=False):
+        phases.setdefault(PhaseRow(*row).phase, []).append(PhaseRow(*row))
+    return [
+        Closure(
+            phase=phase,
+            wall_s=sum(row.wall_s for row in rows),
+            unattributed_s=float(left_s.loc[left_s["phase"] == phase, "exposed_s"].sum()),
+            residual_s=max(abs(row.residual_s) for row in rows),
+            epochs=len(rows),
+        )
+        for phase, rows in phases.items()
+    ]
+
+
+def verdict(totals: list[StageTotal], observations: list[Observation]) -> Verdict:
+    """Say what bounds the training: its input, its arithmetic, or the host that launches it."""
+    waits = sum(total.share for total in totals if total.phase == "train" and total.stage == "data_loading")
+    compute = _compute_share(observations)
+    if compute is None:
+        return Verdict(
+            bound="input-bound" if waits >= MAJORITY else None,
+            input_share=waits,
+            compute_share=None,
+            host_share=None,
+            reason="without a profiler window, compute and host cannot be told apart",
+        )
+    compute = min(compute, 1 - waits)
+    shares: dict[Bound, float] = {"input-bound": waits, "compute-bound": compute, "host-bound": 1 - waits - compute}
+    largest = max(shares, key=lambda name: shares[name])
+    return Verdict(
+        bound=largest if shares[largest] >= MAJORITY else "mixed",
+        input_share=waits,
+        compute_share=compute,
+        host_share=1 - waits - compute,
+        reason=f"of the training's wall time, {waits:.1%} waits for input; of a step's, {compute:.1%} computes",
+    )
+
+
+def _compute_share(observations: list[Observation]) -> float | None:
+    """Return the part of a step in which its resource works: its busy time in a window, its length outside of one."""
+    shares = [
+        seen.window.busy_s / seen.window.steps / clocked_s
+        for seen in observations
+        if seen.window and (clocked_s := seen.median_s("clock"))
+    ]
+    return float(np.median(shares)) if shares else None

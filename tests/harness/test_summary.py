@@ -1,0 +1,249 @@
+"""From a cell's tables to its metrics, its stages, and what is said of them."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from harness import totals
+from harness.directory import CellDirectory
+from harness.doubts import doubts
+from harness.summary import Extent, Tables, once_metrics, time_metrics
+from profiles.record import (
+    Closure,
+    EpochRow,
+    LoaderRow,
+    Observation,
+    Phase,
+    PhaseRow,
+    ProfilerWindow,
+    StageRow,
+    StageTotal,
+    StepState,
+    StepTime,
+    WindowCell,
+    write_csv,
+)
+from profiles.window import ProfilerConfig
+
+
+class Rows(NamedTuple):
+    """A cell's tables, as they will be written."""
+
+    stages: list[StageRow]
+    epochs: list[EpochRow]
+    loader: list[LoaderRow]
+
+    def phases(self) -> list[PhaseRow]:
+        """Return the wall times: what the stages sum to."""
+        walls_s: dict[tuple[Phase, int], float] = {}
+        for row in self.stages:
+            walls_s[row.phase, row.epoch] = walls_s.get((row.phase, row.epoch), 0) + row.exposed_s
+        return [PhaseRow(phase, epoch, wall_s, 1e-5 * epoch) for (phase, epoch), wall_s in walls_s.items()]
+
+    def written(self, root: Path) -> Tables:
+        """Write them and read them back."""
+        folder = CellDirectory(root)
+        write_csv(folder.stages, StageRow._fields, self.stages)
+        write_csv(folder.epochs, EpochRow._fields, self.epochs)
+        write_csv(folder.phases, PhaseRow._fields, self.phases())
+        write_csv(folder.loader, LoaderRow._fields, self.loader)
+        return Tables.read(folder)
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Tables:
+    """Return epoch 0, a counted epoch, a profiled one, another counted one."""
+    stages = [
+        StageRow(phase, epoch, stage, direction, exposed_s, busy_s, share, 1, "measured")
+        for phase, epoch, stage, direction, exposed_s, busy_s, share in (
+            ("train", 0, "data_loading", "none", 100.0, 90.0, 1.0),
+            ("train", 1, "attention", "forward", 1.0, None, 0.25),
+            ("train", 1, "attention", "backward", 2.0, None, 0.5),
+            ("train", 1, "unattributed", "none", 1.0, None, 0.25),
+            ("validation", 1, "attention", "forward", 1.0, None, 1.0),
+            ("train", 2, "attention", "forward", 50.0, None, 1.0),
+            ("validation", 2, "attention", "forward", 1.0, None, 1.0),
+            ("train", 3, "attention", "forward", 3.0, None, 0.5),
+            ("train", 3, "attention", "backward", 1.0, None, 1 / 6),
+            ("train", 3, "loss", "forward", 1.0, None, 1 / 6),
+            ("train", 3, "unattributed", "none", 1.0, None, 1 / 6),
+            ("validation", 3, "attention", "forward", 1.0, None, 1.0),
+            ("evaluation", 3, "data_loading", "none", 3.0, 2.0, 0.3),
+            ("evaluation", 3, "scoring", "none", 7.0, None, 0.7),
+        )
+    ]
+    epochs = [EpochRow(e, 1.0, 1.0, wall, 60, e == 1, e == 2) for e, wall in ((1, 5.0), (2, 51.0), (3, 7.0))]
+    loader = [LoaderRow("train", 0, "decode", 60.0), LoaderRow("train", 0, "resize", 30.0),
+              LoaderRow("evaluation", 3, "decode", 2.0)]  # fmt: skip
+    return Rows(stages, epochs, loader).written(tmp_path)
+
+
+def by_cell(found: list[StageTotal]) -> dict[tuple[str, str, str], StageTotal]:
+    """Return totals by what they are of."""
+    return {(total.phase, total.stage, total.direction): total for total in found}
+
+
+def test_totals_leave_out_the_warm_up_and_profiled_epochs(tables: Tables) -> None:
+    found = by_cell(totals.stage_totals(tables, []))
+    assert found["train", "attention", "forward"].exposed_s == 4
+    assert found["train", "attention", "forward"].share == pytest.approx(0.4)
+    assert found["train", "attention", "forward"].epochs == 2
+    assert found["evaluation", "scoring", "none"].share == pytest.approx(0.7)
+    assert ("train", "data_loading", "none") not in found
+    for phase in ("train", "validation", "evaluation"):
+        assert sum(total.share for total in found.values() if total.phase == phase) == pytest.approx(1)
+
+
+def test_an_epoch_without_a_row_of_a_stage_spent_nothing_on_it(tables: Tables) -> None:
+    found = by_cell(totals.stage_totals(tables, []))
+    assert found["train", "attention", "backward"].spread_s == pytest.approx(0.5)  # quartiles of 1 and 2
+    assert found["train", "loss", "forward"].spread_s == pytest.approx(0.5)  # of 0 and 1
+    assert found["train", "loss", "forward"].share_spread == pytest.approx(1 / 12)
+    assert found["evaluation", "scoring", "none"].spread_s is None  # of one
+
+
+def window(**cells: tuple[float, float]) -> ProfilerWindow:
+    """Return a window of 2 steps and 1 s whose *cells* were exposed and busy for so many seconds, forward."""
+    return ProfilerWindow(
+        epoch=2, steps=2, events=100, resident_bytes=10**6, trace="epoch0002.pt.trace.json.gz", trace_bytes=10**5,
+        wall_s=1.0, busy_s=sum(busy_s for _, busy_s in cells.values()),
+        cells=tuple(
+            WindowCell(stage=stage, direction="forward", clock_share=exposed_s, profiler_share=exposed_s,
+                       exposed_s=exposed_s, busy_s=busy_s)
+            for stage, (exposed_s, busy_s) in cells.items()
+        ),
+    )  # fmt: skip
+
+
+def seen(found: ProfilerWindow | None = None, **medians_s: float) -> Observation:
+    """Return what was seen of steps, each kind of so many seconds give or take a thousandth."""
+    states: dict[str, StepState] = {"bare": "bare", "clock": "clock", "inside": "window", "after": "after"}
+    steps = tuple(
+        StepTime(state=states[name], median_s=median_s, spread_s=median_s / 1000, n=8)
+        for name, median_s in medians_s.items()
+    )
+    return Observation(epoch=2, steps=steps, window=found, reason=None if found else "too few")
+
+
+def test_busy_time_is_counted_or_estimated_from_windows_or_unavailable_for_a_reason(tables: Tables) -> None:
+    found = by_cell(totals.stage_totals(tables, [seen(window(attention=(0.8, 0.2)))]))
+    loading, attention = found["evaluation", "data_loading", "none"], found["train", "attention", "forward"]
+    assert (loading.busy_s, loading.busy_tag) == (2.0, "measured")
+    assert (attention.busy_s, attention.busy_tag) == (pytest.approx(4 * 0.25), "estimated")
+    for cell, reason in (
+        (("validation", "attention", "forward"), totals.NO_WINDOW),
+        (("train", "loss", "forward"), totals.NO_WINDOW),
+        (("train", "unattributed", "none"), "it has no resource of its own"),
+    ):
+        assert (found[cell].busy_s, found[cell].busy_tag, found[cell].busy_reason) == (None, "unavailable", reason)
+
+
+def test_loading_counts_what_training_read_before_its_first_epoch(tables: Tables) -> None:
+    found = {(total.phase, total.part): total.busy_s for total in totals.loader_totals(tables)}
+    assert found == {("train", "decode"): 60, ("train", "resize"): 30, ("evaluation", "decode"): 2}
+
+
+def test_a_closure_says_what_no_stage_explains_and_what_two_clocks_disagree_by(tables: Tables) -> None:
+    found = {closure.phase: closure for closure in totals.closures(tables)}
+    train = found["train"]
+    assert (train.wall_s, train.unattributed_s, train.epochs) == (10, 2, 2)
+    assert train.residual_s == pytest.approx(3e-5)
+    assert found["evaluation"].unattributed_s == 0
+
+
+@pytest.mark.parametrize(("waits", "busy_s", "clocked_s", "bound"), [
+    (0.7, 0.1, 0.5, "input-bound"), (0.1, 0.8, 0.5, "compute-bound"), (0.1, 0.2, 0.5, "host-bound"),
+    (0.3, 0.4, 0.5, "mixed"), (0.6, 1.0, 0.5, "input-bound"),
+])  # fmt: skip
+def test_what_takes_half_the_time_bounds_the_training(
+    waits: float, busy_s: float, clocked_s: float, bound: str
+) -> None:
+    loading = StageTotal(phase="train", stage="data_loading", direction="none", exposed_s=waits, share=waits, epochs=1,
+                         tag="measured", spread_s=None, share_spread=None, busy_s=None, busy_tag="unavailable",
+                         busy_reason="")  # fmt: skip
+    observed = seen(window(attention=(1.0, busy_s)), bare=0.5, clock=clocked_s)
+    found = totals.verdict([loading], [observed])
+    assert found.bound == bound
+    assert found.compute_share is not None
+    assert found.host_share is not None
+    assert found.input_share + found.compute_share + found.host_share == pytest.approx(1)
+    assert f"{waits:.1%} waits for input" in found.reason
+
+
+def test_without_a_window_only_waiting_is_known(tables: Tables) -> None:
+    found = totals.verdict(totals.stage_totals(tables, []), [seen()])
+    assert (found.bound, found.input_share, found.compute_share, found.host_share) == (None, 0, None, None)
+    assert "cannot be told apart" in found.reason
+
+
+def closure(unattributed_s: float = 0.1, residual_s: float = 0.0) -> Closure:
+    """Return the closure of two epochs of 5 s each."""
+    return Closure(phase="train", wall_s=10, unattributed_s=unattributed_s, residual_s=residual_s, epochs=2)
+
+
+@pytest.mark.parametrize(("closures", "observed", "said"), [
+    ([closure()], [seen(window(loss=(1, 1)), bare=1, clock=1.0, inside=3, after=1.01)], None),
+    ([closure(0.21)], [], "2.1% of train is unattributed; the bound is 2%"),
+    ([closure(residual_s=0.006)], [], "device events and host clock disagree by 0.006 s on an epoch's train"),
+    ([], [seen()], "no profiler window, epoch 2: too few"),
+    ([], [seen(window(loss=(1, 1)), bare=1, clock=1.02)], "steps with the stage clock are 2.0% slower than without"),
+    ([], [seen(window(loss=(1, 1)), bare=1, clock=1, after=1.2)], "after the profiler window stay 20.0% slower"),
+])  # fmt: skip
+def test_what_lies_beyond_a_bound_is_a_caveat(
+    closures: list[Closure], observed: list[Observation], said: str | None
+) -> None:
+    found = doubts([], closures, observed, ProfilerConfig())
+    assert len(found) == (said is not None), found
+    assert said is None or said in found[0]
+
+
+def test_two_routes_that_disagree_are_a_caveat() -> None:
+    cell = WindowCell(stage="loss", direction="backward", clock_share=0.3, profiler_share=0.27, exposed_s=1, busy_s=1)
+    found = window(loss=(1, 1)).model_copy(update={"cells": (cell,)})
+    (said,) = doubts([], [], [seen(found)], ProfilerConfig())
+    assert said == "stage clock and profiler disagree on loss (backward), epoch 2: 30.0% and 27.0% of the window"
+
+
+def test_a_window_over_its_budget_is_a_caveat() -> None:
+    found = window(loss=(1, 1)).model_copy(update={"resident_bytes": 300 * 10**6, "trace_bytes": 70 * 10**6})
+    memory, trace = doubts([], [], [seen(found)], ProfilerConfig())
+    assert "took 300000000 bytes of memory: over its budget" in memory
+    assert "has 70000000 bytes: over its budget" in trace
+
+
+def test_stages_whose_marks_were_not_met_are_named(tables: Tables) -> None:
+    (said,) = doubts(totals.stage_totals(tables, []), [], [], ProfilerConfig())
+    assert said.startswith("no mark of patching, embedding, feed_forward, head, optimizer was met in training")
+
+
+def test_time_per_epoch_is_the_median_of_the_epochs_that_count(tables: Tables) -> None:
+    metrics = {metric.name: metric for metric in time_metrics(tables, Extent(1, 1, None, [], 0))}
+    assert (metrics["time_per_epoch"].value, metrics["time_per_epoch"].n) == (6.0, 2)
+    assert metrics["time_per_epoch"].spread == pytest.approx(1.0)  # quartiles of 5 and 7
+    assert metrics["training_time"].value == pytest.approx(100 + 4 + 1 + 50 + 1 + 6 + 1)
+    assert metrics["windows_per_second"].value == pytest.approx((60 / 4 + 60 / 6) / 2)
+
+
+def test_an_estimate_repeats_the_steps_and_counts_once_what_is_done_once(tmp_path: Path) -> None:
+    stages = [
+        StageRow(phase, 1, stage, "none", exposed_s, None, 0.0, 1, "measured")
+        for phase, stage, exposed_s in (
+            ("train", "checkpoint", 5.0), ("train", "patching", 3.0), ("train", "attention", 8.0),
+            ("validation", "attention", 2.0), ("validation", "checkpoint", 7.0),
+            ("calibration", "checkpoint", 5.0), ("calibration", "attention", 4.0), ("evaluation", "attention", 6.0),
+        )
+    ]  # fmt: skip
+    tables = Rows(stages, [EpochRow(1, 1.0, 1.0, 25.0, 400, is_best=True, profiled=False)], []).written(tmp_path)
+    second_ns = 10**9
+    # 4 steps of 100 took 9 s beside 2 s of drawing and 5 s of saving; 2 of 10 validation steps took 2 s beside 7 s
+    extent = Extent(100, 10, 2, [second_ns, 2 * second_ns, 3 * second_ns, 3 * second_ns], 2 * second_ns)
+    metrics = {metric.name: metric for metric in time_metrics(tables, extent)}
+    assert metrics["time_per_epoch"].value == pytest.approx(7 + 9 / 4 * 100 + 7 + 2 / 2 * 10)
+    assert metrics["time_per_epoch"].spread == pytest.approx(100 * 1.25)
+    assert metrics["windows_per_second"].value == pytest.approx(400 / 9)
+    once = {metric.name: metric for metric in once_metrics(tables, {"calibration": (4, 40)})}
+    assert once["calibration_time"].value == pytest.approx(5 + 4 * 10)
+    assert once["calibration_time"].tag == "estimated"
+    whole = once_metrics(tables, {"evaluation": (3, 3)})[0]
+    assert (whole.value, whole.tag) == (6, "measured")
