@@ -102,7 +102,8 @@ class Timeline:
         while cursor_ns < end_ns:
             until_ns = self._starts_ns[place] if place < len(self._starts_ns) else end_ns
             until_ns = min(until_ns, end_ns)
-            yield (self._cells[place - 1] if place else REMAINDER), until_ns - cursor_ns
+            if until_ns > cursor_ns:
+                yield (self._cells[place - 1] if place else REMAINDER), until_ns - cursor_ns
             place, cursor_ns = place + 1, until_ns
 
 

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,41 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from profiles.clock import StageClock
-from profiles.stages import STAGES, Stage, backpropagate, recording, stage
+from profiles.stages import STAGES, Stage, recording, stage
 from profiles.times import Cell, PhaseTimes
-
-
-@dataclass
-class FakeClock:
-    """A clock that moves only when told."""
-
-    now_ns: int = 0
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-    def pass_ns(self, duration_ns: int) -> None:
-        self.now_ns += duration_ns
-
-
-class Delay(torch.autograd.Function):
-    """The identity, taking time forward and backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, clock: FakeClock, forward_ns: int, backward_ns: int) -> Tensor:
-        ctx.passes = lambda: clock.pass_ns(backward_ns)
-        clock.pass_ns(forward_ns)
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        ctx.passes()
-        return gradients[0], None, None, None
-
-
-def delay(x: Tensor, clock: FakeClock, forward_ns: int, backward_ns: int) -> Tensor:
-    return Delay.apply(x, clock, forward_ns, backward_ns)
-
+from tests.profiles.fake_clock import FakeClock
+from tests.profiles.test_backward import two_stage_step
 
 programs = st.recursive(
     st.integers(0, 1000).map(lambda duration_ns: ("work", duration_ns)),
@@ -86,76 +54,6 @@ def test_a_nested_stage_is_subtracted_from_its_parent() -> None:
         clock.pass_ns(1)
     assert times.exposed_ns[Cell("loss", "forward")] == 6
     assert times.exposed_ns[Cell("transfer", "none")] == 7
-
-
-def two_stage_step(clock: FakeClock, wrap: Callable[[Tensor], Tensor] = lambda x: x) -> None:
-    """Attention (forward 10, backward 100), something between (1, 2), loss (20, 200)."""
-    x = torch.ones(3, requires_grad=True)
-    with stage("attention") as mark:
-        x = mark.output(wrap(delay(mark.input(x * 1), clock, 10, 100)))
-    x = delay(x, clock, 1, 2)
-    with stage("loss") as mark:
-        loss = mark.output(delay(mark.input(x), clock, 20, 200).sum())
-    backpropagate(loss)
-
-
-def test_backward_work_belongs_to_the_stage_whose_forward_work_caused_it() -> None:
-    clock = FakeClock()
-    with StageClock(clock).phase("train", 1) as times:
-        two_stage_step(clock)
-    assert times.exposed_ns == {
-        Cell("unattributed", "none"): 1,
-        Cell("attention", "forward"): 10,
-        Cell("loss", "forward"): 20,
-        Cell("unattributed", "backward"): 2,
-        Cell("loss", "backward"): 200,
-        Cell("attention", "backward"): 100,
-    }
-
-
-def test_a_nested_stage_keeps_its_place_backward() -> None:
-    clock = FakeClock()
-    with StageClock(clock).phase("train", 1) as times:
-        x = torch.ones(3, requires_grad=True) * 1
-        with stage("attention") as outer:
-            x = delay(outer.input(x), clock, 1, 10)
-            with stage("feed_forward") as inner:
-                x = inner.output(delay(inner.input(x), clock, 2, 20))
-            x = outer.output(delay(x, clock, 4, 40))
-        backpropagate(x.sum())
-    assert times.exposed_ns[Cell("attention", "forward")] == 5
-    assert times.exposed_ns[Cell("feed_forward", "forward")] == 2
-    assert times.exposed_ns[Cell("feed_forward", "backward")] == 20
-    # the outer stage's first half runs after the inner one has ended, inside the outer one
-    assert times.exposed_ns[Cell("attention", "backward")] == 50
-
-
-def test_a_stage_whose_inputs_need_no_gradient_ends_with_the_pass() -> None:
-    clock = FakeClock()
-    weight = torch.ones(3, requires_grad=True)
-    with StageClock(clock).phase("train", 1) as times:
-        with stage("embedding") as mark:
-            x = mark.output(delay(mark.input(torch.ones(3)) * weight, clock, 1, 10))
-        backpropagate(x.sum())
-        clock.pass_ns(1000)
-    assert times.exposed_ns[Cell("embedding", "backward")] == 10
-    assert times.exposed_ns[Cell("unattributed", "none")] == 1000
-
-
-def test_gradients_are_those_without_a_clock() -> None:
-    def gradient() -> Tensor:
-        torch.manual_seed(1)
-        x = torch.randn(4, 5, requires_grad=True)
-        with stage("attention") as mark:
-            y = mark.input(x * 2)
-            y = mark.output(torch.tanh(y) + y)
-        backpropagate(y.square().sum())
-        assert x.grad is not None
-        return x.grad
-
-    plain = gradient()
-    with StageClock().phase("train", 1):
-        assert torch.equal(gradient(), plain)
 
 
 def test_an_exception_inside_a_stage_leaves_the_clock_whole() -> None:
