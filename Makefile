@@ -25,7 +25,7 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[test]'
+	$(PIP) --editable '.[test,tensorboard,traceinsight]'
 	@touch $@ $(VENV)/.bench
 
 demo: $(VENV)/.bench
