@@ -1,15 +1,16 @@
-"""The answer to the open question, in about three sentences per setting, computed from the records.
+"""The answer to the open question, in four sentences per setting, computed from the records.
 
-Which attention trained faster per epoch, what share of training it takes, and what the largest stage is: each
-with the numbers behind it, and with what forbids a conclusion where something does.
+Which attention trained faster per epoch, what share of training it takes, what the largest stage is, and what
+bounds the training: each with the numbers behind it, and with what forbids a conclusion where something does.
 """
 
+from collections import Counter
 from statistics import median
 from typing import NamedTuple
 
-from profiles.record import UNATTRIBUTED, CellRecord
+from profiles.record import UNATTRIBUTED, CellRecord, Verdict
 from reports.claims import BASELINE, CLAIMS, OTHER, claim_row
-from reports.format import count, model_name, percent, ratio, visible, with_spread
+from reports.format import count, integer, model_name, percent, ratio, visible, with_spread
 from reports.pairs import Setting, setting_of, settings
 from reports.palette import stage_label
 from reports.rows import ClaimRow
@@ -41,7 +42,7 @@ def answer(setting: Setting, records: list[CellRecord]) -> Answer:
     """Return the answer from *records*, which share *setting*."""
     models = list(dict.fromkeys(record.model for record in records))
     faster = _faster(claim_row(_SPEED, records, setting))
-    return Answer(setting, (faster, _attention(records, models), _largest(records, models)))
+    return Answer(setting, (faster, _attention(records, models), _largest(records, models), _bound(records, models)))
 
 
 def _faster(row: ClaimRow) -> Sentence:
@@ -122,6 +123,38 @@ def _name_largest(told: list[tuple[str, str]]) -> str:
         return f"The largest stage is {visible(stage_label(told[0][0]))}: {shares}."
     each = " and ".join(f"{visible(stage_label(stage))} ({share})" for stage, share in told)
     return f"The largest stages are {each}."
+
+
+def _bound(records: list[CellRecord], models: list[str]) -> Sentence:
+    told, evidence = [], []
+    for model in models:
+        cells = [record for record in records if record.model == model]
+        found = [record.verdict for record in cells if record.verdict is not None]
+        bounds = Counter(verdict.bound for verdict in found if verdict.bound is not None)
+        if not bounds:
+            told.append(f"bound by nothing that the records tell with {model_name(model)}")
+            continue
+        each = " and ".join(f"{bound} in {n}" for bound, n in bounds.most_common())
+        told.append(f"{each} of {count(len(cells), 'cell')} with {model_name(model)}")
+        evidence.append(f"{model_name(model)}: {_parts(found)}")
+    if not evidence:
+        return Sentence("What bounds the training is unknown: no record holds a verdict that names it.", "")
+    everywhere = {record.verdict.bound if record.verdict else None for record in records}
+    if len(everywhere) == 1:
+        told = [f"{everywhere.pop()} in {f'all {len(records)} cells' if len(records) > 1 else 'the one cell'}"]
+    basis = "Medians over cells; input is exposed time, compute busy time, estimated from profiler windows."
+    return Sentence(f"Training is {', and '.join(told)}.", f"{basis} {_joined(evidence)}")
+
+
+def _parts(verdicts: list[Verdict]) -> str:
+    """Return the median of each part of the wall time, and over how many cells."""
+    parts = {
+        "input": [verdict.input_share for verdict in verdicts],
+        "compute": [verdict.compute_share for verdict in verdicts if verdict.compute_share is not None],
+        "host": [verdict.host_share for verdict in verdicts if verdict.host_share is not None],
+    }
+    shares = ", ".join(f"{name} {_middle(found) if found else 'unavailable'}" for name, found in parts.items())
+    return f"{shares}, n\u00a0{integer(len(verdicts))}"
 
 
 def _stage_medians(cells: list[CellRecord]) -> dict[str, float]:

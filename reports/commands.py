@@ -8,18 +8,19 @@ from typing import Annotated, NamedTuple
 import typer
 
 from profiles.errors import NothingMeasuredError, RunDirectoryError
-from profiles.record import write_csv
+from profiles.record import CellRecord, write_csv
 from reports.claims import claim_rows
+from reports.details import FILES
 from reports.format import count, short
 from reports.load import Run, read_run
 from reports.page import Rows, render
 from reports.rows import (
+    CellColumns,
     ClaimRow,
     MetricRow,
-    StageShareRow,
     accuracy_rows,
+    cell_columns,
     energy_rows,
-    stage_rows,
     timing_rows,
 )
 
@@ -64,14 +65,13 @@ def write_report(run: Run, out: Path) -> Path:
     rows = Rows(
         accuracy_rows(run.records),
         timing_rows(run.records),
-        stage_rows(run.cells),
         energy_rows(run.records),
         claim_rows(run.records),
     )
     page = render(run, rows)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for table in _tables(rows):
+        for table in _tables(rows, run.records):
             write_csv(out / table.file, table.columns, table.rows)
         (out / "index.html").write_text(page, encoding="utf-8")
     except OSError as error:
@@ -86,13 +86,20 @@ class _Table(NamedTuple):
     rows: Sequence[tuple[object, ...]]
 
 
-def _tables(rows: Rows) -> tuple[_Table, ...]:
+def _tables(rows: Rows, records: list[CellRecord]) -> tuple[_Table, ...]:
     return (
         _Table("auroc.csv", MetricRow._fields, rows.accuracy),
         _Table("timing.csv", MetricRow._fields, rows.timing),
-        _Table("stages.csv", StageShareRow._fields, rows.stages),
         _Table("energy.csv", MetricRow._fields, rows.energy),
         _Table("claims.csv", ClaimRow._fields, rows.claims),
+        *(
+            _Table(
+                file,
+                CellColumns._fields + detail.columns,
+                [cell_columns(record) + row for record in records for row in detail.rows(record)],
+            )
+            for file, detail in FILES.items()
+        ),
     )
 
 

@@ -72,6 +72,11 @@ def percent(share: float, spread: float | None = None) -> str:
     return f"{number(100.0 * share, 100.0 * spread)}\u00a0%"
 
 
+def points(difference: float) -> str:
+    """Return a *difference* of two shares of 1 in percentage points, with its sign."""
+    return f"{'+' if difference > 0.0 else ''}{_fixed(100.0 * difference, 2)}"
+
+
 def ratio(value: float, spread: float | None = None) -> str:
     """Return a ratio: to two decimals near 1 where no *spread* says how many it has."""
     if spread:

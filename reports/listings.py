@@ -1,25 +1,51 @@
-"""The tables that are no matrix of metrics: cells, stages, claims, machine, caveats and gaps."""
+"""The tables that are no matrix of metrics: cells with their verdicts, claims, machine, caveats and gaps."""
 
+import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from profiles.record import Capability, CellRecord, Environment
+from reports.breakdown import PHASES
+from reports.details import FILES, stage_rows, verdict_rows
 from reports.format import count, integer, listed, number, p_value, percent, ratio, scale, visible, with_spread
-from reports.load import Cell, Run
-from reports.palette import in_order, stage_class, stage_label
-from reports.rows import ClaimRow, MetricRow, StageShareRow
-from reports.tables import Column, Entry, Identity, Reasons, Table, text
+from reports.load import Cell, Run, cell_name
+from reports.rows import ClaimRow, MetricRow
+from reports.tables import Column, Entry, Table, text
 
-PHASES = ("train", "validation", "calibration", "evaluation")
-
+_UNKNOWN = Entry("unavailable", numeric=True, missing=True)
+_PARTS = (("Input", "% of wall, exposed"), ("Compute", "% of step, busy"), ("Host", "%, the rest"))
+_NUMBER = re.compile(r"\d[\d.,]*")
+_MOST_ALIKE = 3
+_LISTS = {
+    "stages.csv": "Stages",
+    "loader.csv": "CPU time of loading",
+    "verdicts.csv": "What bounds the training",
+    "closure.csv": "Whether times add up",
+    "steps.csv": "Time of a step under each instrument",
+    "windows.csv": "Profiler windows",
+    "routes.csv": "Clock against profiler",
+}
 _CELL = tuple(Column(name, numeric=name == "Seed") for name in ("Category", "Model", "Pipeline", "Seed"))
 
 
 def cells_table(run: Run) -> Table:
     """Return every cell of the manifest with how it stands and why."""
-    columns = (Column("State"), *_CELL, Column("Epochs", numeric=True), Column("Remarks"))
+    columns = (
+        Column("State"),
+        *_CELL,
+        Column("Epochs", numeric=True),
+        Column("Training is"),
+        *(Column(name, unit, numeric=True) for name, unit in _PARTS),
+        Column("Remarks"),
+    )
     states = ", ".join(f"{number} {state}" for state, number in run.states.items())
     rows = tuple(_cell_row(cell) for cell in run.cells)
-    return Table("cells", "Cells of this run", columns, rows, f"{count(len(rows), 'cell')}: {states}.")
+    detail = (
+        f"{count(len(rows), 'cell')}: {states}. What bounds the training has half of its wall time or more: input, "
+        "what the loop waited for data; compute, the part of a step in which its resource worked, estimated from the "
+        "profiler windows; host, the rest: launching, dispatching, Python."
+    )
+    return Table("cells", "Cells of this run, and what bounds their training", columns, rows, detail)
 
 
 def _cell_row(cell: Cell) -> tuple[Entry, ...]:
@@ -33,61 +59,19 @@ def _cell_row(cell: Cell) -> tuple[Entry, ...]:
         text(cell.pipeline),
         text(cell.seed)._replace(numeric=True),
         Entry(integer(epochs), sort=epochs, numeric=True),
+        *(_verdict(cell.record) if cell.record else [Entry("\u2013", missing=True)] * (1 + len(_PARTS))),
         text(stopped + remarks),
     )
 
 
-def stage_table(phase: str, rows: list[StageShareRow], who: Identity) -> Table | None:
-    """Return one phase's stages: a row per cell and stage, its directions side by side; None without any."""
-    groups: dict[tuple[object, ...], list[StageShareRow]] = {}
-    for row in rows:
-        if row.phase == phase:
-            key = tuple(getattr(row, name) for name in who.fields)
-            groups.setdefault(key, []).append(row)
-    if not groups:
-        return None
-    reasons = Reasons()
-    body = [
-        who.entries(found[0]) + _stage_entries([row for row in found if row.stage == stage], reasons)
-        for found in groups.values()
-        for stage in in_order({row.stage for row in found})
-    ]
-    columns = (
-        *who.columns(),
-        Column("Stage"),
-        *(Column(name, "s", numeric=True) for name in ("Forward", "Backward", "Exposed", "Busy")),
-        Column("Share of phase", "% of exposed", numeric=True),
-    )
-    detail = (
-        f"Exposed seconds, summed over the epochs that count (n), and the share of the phase's wall time; "
-        f"IQR is over epochs. {count(len(groups), 'cell')}; {who.shared}."
-    )
-    return Table(f"stages-{phase}", f"Stages of the {phase} phase", columns, tuple(body), detail, reasons.footnotes())
-
-
-def _stage_entries(rows: list[StageShareRow], reasons: Reasons) -> tuple[Entry, ...]:
-    """Return the entries of one stage of one cell; *rows* are its directions."""
-    stage, exposed, share = rows[0].stage, sum(r.exposed_s for r in rows), sum(r.share for r in rows)
-    busy = [row.busy_s for row in rows if row.busy_s is not None]
-    why = next((row.busy_reason for row in rows if row.busy_s is None), None)
-    spreads = [(row.direction, row.share_spread) for row in rows if row.share_spread is not None]
-    notes = [f"n\u00a0{integer(rows[0].n)}"]
-    notes += [f"IQR {way} {percent(spread)}".replace(" none", "").replace(" ", "\u00a0") for way, spread in spreads]
-    notes += [*sorted({row.tag for row in rows if row.tag and row.tag != "measured"})]
+def _verdict(record: CellRecord) -> tuple[Entry, ...]:
+    """Return what bounds the training, and the parts it follows from."""
+    (found,) = verdict_rows(record)
+    shares = (found.input_share, found.compute_share, found.host_share)
     return (
-        text(stage_label(stage), f"stage {stage_class(stage)}"),
-        _seconds([row.exposed_s for row in rows if row.direction == "forward"]),
-        _seconds([row.exposed_s for row in rows if row.direction == "backward"]),
-        _seconds([exposed]),
-        _seconds(busy) if len(busy) == len(rows) else reasons.missing(f"busy time: {why}"),
-        Entry(percent(share), ", ".join(notes), share, numeric=True),
+        text(found.bound) if found.bound else Entry("unavailable", visible(found.reason), missing=True),
+        *(_UNKNOWN if share is None else Entry(percent(share), sort=share, numeric=True) for share in shares),
     )
-
-
-def _seconds(values: list[float]) -> Entry:
-    if not values:
-        return Entry("\u2013", "none", numeric=True, missing=True)
-    return Entry(number(sum(values)), sort=sum(values), numeric=True)
 
 
 def claims_table(rows: list[ClaimRow]) -> Table:
@@ -170,21 +154,42 @@ def packages_table(packages: dict[str, str]) -> Table:
     return Table("packages", "Packages", (Column("Package"), Column("Version")), rows)
 
 
-def caveats(records: list[CellRecord]) -> list[tuple[str, str]]:
-    """Return every caveat of every record, once, with the cells it is of."""
+class Caveat(NamedTuple):
+    """A caveat and whose it is."""
+
+    text: str
+    cells: str
+
+
+class Caveats(NamedTuple):
+    """Caveats that say the same of different numbers; `told` is the one that stands for many."""
+
+    told: str
+    found: tuple[Caveat, ...]
+
+    @property
+    def folded(self) -> bool:
+        """Whether they are many, and shown one by one only on demand."""
+        return len(self.found) > _MOST_ALIKE
+
+
+def caveats(records: list[CellRecord]) -> list[Caveats]:
+    """Return every caveat of every record, once, with the cells it is of; those that are alike together."""
     cells: dict[str, list[str]] = {}
     for record in records:
         for caveat in record.caveats:
-            name = f"{record.category}/{record.model}-{record.pipeline}/seed{record.seed}"
-            cells.setdefault(caveat, []).append(name)
-    return [(visible(caveat), _whose(names, len(records))) for caveat, names in cells.items()]
+            cells.setdefault(caveat, []).append(cell_name(record))
+    alike: dict[str, list[Caveat]] = {}
+    for caveat, names in cells.items():
+        alike.setdefault(_NUMBER.sub("#", caveat), []).append(Caveat(visible(caveat), _whose(names, len(records))))
+    return [Caveats(found[0].text, tuple(found)) for found in alike.values()]
 
 
 def _whose(names: list[str], total: int) -> str:
     return f"all {total} finished cells" if len(names) == total > 1 else listed(names, most=40)
 
 
-def not_measured(run: Run, rows: Iterable[MetricRow], stages: list[StageShareRow]) -> list[str]:
+def not_measured(run: Run, rows: Iterable[MetricRow]) -> list[str]:
     """Return what this run does not tell, each with its reason."""
     gaps = [
         f"{visible(cell.name)}: {cell.state}. {visible(cell.why)}".rstrip()
@@ -197,12 +202,21 @@ def not_measured(run: Run, rows: Iterable[MetricRow], stages: list[StageShareRow
             key = (row.metric.replace("_", " "), row.reason or "no reason was recorded")
             reasons[key] = reasons.get(key, 0) + 1
     gaps += [f"{visible(name)} ({count(n, 'cell')}): {visible(why)}." for (name, why), n in reasons.items()]
-    idle = {row.busy_reason for row in stages if row.busy_s is None}
-    gaps += [f"Busy time of stages: {visible(why or '')}." for why in sorted(filter(None, idle))]
+    stages = [row for record in run.records for row in stage_rows(record)]
+    idle = {row.busy_reason for row in stages if row.busy_reason}
+    gaps += [f"Busy time of stages: {visible(why)}." for why in sorted(idle)]
     phases = {row.phase for row in stages}
     gaps += [f"Stages of the {phase} phase: no record holds them." for phase in PHASES if phase not in phases]
+    gaps += _not_held(run.records)
     lacking = [c for c in (run.environment.capabilities if run.environment else ()) if not c.available]
     gaps += [
         f"Unavailable on this machine: {visible(c.name).replace('_', ' ')} ({visible(c.detail)})." for c in lacking
     ]
     return gaps
+
+
+def _not_held(records: list[CellRecord]) -> list[str]:
+    """Say which of a record's lists are empty in how many records; a record of an older version lacks them all."""
+    empty = {file: sum(not detail.rows(record) for record in records) for file, detail in FILES.items()}
+    empty["verdicts.csv"] = sum(record.verdict is None for record in records)
+    return [f"{_LISTS[file]} ({count(n, 'cell')}): the record does not hold it." for file, n in empty.items() if n]

@@ -20,7 +20,6 @@ from profiles.record import (
     Environment,
     EpochRow,
     Manifest,
-    StageRow,
     Status,
     read_model,
 )
@@ -46,7 +45,6 @@ class Cell:
     why: str
     record: CellRecord | None
     epochs: tuple[EpochRow, ...]
-    stages: tuple[StageRow, ...]
     notes: tuple[str, ...]
 
 
@@ -74,7 +72,6 @@ class Run:
 
 
 _Model = TypeVar("_Model", CellRecord, CellStatus, Environment)
-_Row = TypeVar("_Row", EpochRow, StageRow)
 
 
 def read_run(folder: Path) -> Run:
@@ -104,16 +101,13 @@ def _read_cell(run: Path, name: str) -> Cell:
     folder = run / "cells" / name
     state, why, record = _standing(folder) if is_within(name, _DEPTH) else ("damaged", _ASTRAY, None)
     started = state not in {"pending", "damaged"}
-    epochs, note = _read_rows(EpochRow, folder / "epochs.csv") if started else ((), "")
+    epochs, note = _read_epochs(folder / "epochs.csv") if started else ((), "")
     notes = [note] if note else []
-    stages, note = _read_rows(StageRow, folder / "stages.csv") if record is not None else ((), "")
-    notes += [note] if note else []
     if record is not None:
-        identity = f"{record.category}/{record.model}-{record.pipeline}/seed{record.seed}"
-        if identity != name:
-            notes.append(f"The record calls itself {identity}; it is shown under that name.")
+        if cell_name(record) != name:
+            notes.append(f"The record calls itself {cell_name(record)}; it is shown under that name.")
         category, model, pipeline, seed = record.category, record.model, record.pipeline, str(record.seed)
-    return Cell(name, category, model, pipeline, seed, folder, state, why, record, epochs, stages, tuple(notes))
+    return Cell(name, category, model, pipeline, seed, folder, state, why, record, epochs, tuple(notes))
 
 
 def _split(name: str) -> tuple[str, str, str, str]:
@@ -121,6 +115,11 @@ def _split(name: str) -> tuple[str, str, str, str]:
     category, variant, seed = [*name.split("/"), "", ""][:_DEPTH]
     model, _, pipeline = variant.rpartition("-")
     return category, model or variant, pipeline if model else "", seed.removeprefix("seed")
+
+
+def cell_name(record: CellRecord) -> str:
+    """Return the name of *record*'s cell: its folder under `cells/`."""
+    return f"{record.category}/{record.model}-{record.pipeline}/seed{record.seed}"
 
 
 def is_within(name: str, depth: int) -> bool:
@@ -157,25 +156,24 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _read_rows(kind: type[_Row], path: Path) -> tuple[tuple[_Row, ...], str]:
+def _read_epochs(path: Path) -> tuple[tuple[EpochRow, ...], str]:
     """Read the rows before the first that is not whole, for a run may be writing; say what is left out."""
     text = _text(path)
     if text is None:
         return (), f"{path.name} is missing."
     whole, newline, torn = text.rpartition("\n")
     header, *lines = list(csv.reader((whole + newline).splitlines(keepends=True))) or [[]]
-    if not set(kind._fields) <= set(header):
+    if not set(EpochRow._fields) <= set(header):
         return (), f"{path.name} lacks columns that it should have; none of it is used."
-    places = [header.index(field) for field in kind._fields]
-    rows = _validated(kind, lines, places)
+    rows = _validated(lines, [header.index(field) for field in EpochRow._fields])
     if len(rows) < len(lines):
         return rows, f"{path.name}: row {len(rows) + 1} is damaged; it and what follows were left out."
     return rows, f"{path.name}: its last line is not whole and was left out." if torn else ""
 
 
-def _validated(kind: type[_Row], lines: list[list[str]], places: list[int]) -> tuple[_Row, ...]:
+def _validated(lines: list[list[str]], places: list[int]) -> tuple[EpochRow, ...]:
     """Return the rows before the first that does not validate; an empty field is an absent value."""
-    adapter, rows = TypeAdapter(kind), list[_Row]()
+    adapter, rows = TypeAdapter(EpochRow), list[EpochRow]()
     for line in lines:
         try:
             rows.append(adapter.validate_python([line[place] or None for place in places]))

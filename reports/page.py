@@ -14,13 +14,14 @@ from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from profiles.record import CellRecord
-from reports import answer, charts, claims, curves, listings, samples
+from reports import answer, breakdown, charts, claims, curves, instruments, listings, samples
+from reports.details import FILES
 from reports.format import visible
 from reports.load import Run
 from reports.pairs import settings
 from reports.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL, in_order, stage_class, stage_label
 from reports.published import HARDWARE
-from reports.rows import ACCURACY, TIMING, ClaimRow, MetricRow, StageShareRow
+from reports.rows import ACCURACY, TIMING, ClaimRow, MetricRow
 from reports.tables import Identity, Table, identity, metric_table
 
 
@@ -29,7 +30,6 @@ class Rows(NamedTuple):
 
     accuracy: list[MetricRow]
     timing: list[MetricRow]
-    stages: list[StageShareRow]
     energy: list[MetricRow]
     claims: list[ClaimRow]
 
@@ -71,7 +71,7 @@ def _answer(records: list[CellRecord]) -> dict[str, object]:
 def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
     single = [row for row in rows.accuracy if row.level == "cell"]
     means = [row for row in rows.accuracy if row.level != "cell"]
-    tables = [listings.stage_table(phase, rows.stages, who) for phase in listings.PHASES]
+    stages = [breakdown.stage_table(phase, run.records, who) for phase in breakdown.PHASES]
     return {
         "cells": listings.cells_table(run),
         "means": metric_table("means", "Means over categories", means, ACCURACY, who),
@@ -79,8 +79,9 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "timing": metric_table("timing", "Time, throughput and memory", rows.timing, TIMING, who),
         "energy": metric_table("energy", "Energy", rows.energy, (), who),
         "stage_chart": charts.stage_chart("stages-chart", run.records),
-        "stage_legend": _legend(rows.stages),
-        "stage_tables": [table for table in tables if table],
+        "stage_legend": _legend(run.records),
+        "stage_tables": [table for table in (*stages, breakdown.loader_table(run.records, who)) if table],
+        "instruments": instruments.tables(run.records, who),
         "curves": curves.panels(run.cells),
         "models": _models(run),
         "strips": samples.strips(run.cells),
@@ -100,14 +101,15 @@ def _rest(run: Run, rows: Rows) -> dict[str, object]:
         "machine": machine,
         "config": None if run.config is None else visible(run.config, keep="\n\t"),
         "caveats": listings.caveats(run.records),
-        "gaps": listings.not_measured(run, [*rows.accuracy, *rows.timing, *rows.energy], rows.stages),
+        "gaps": listings.not_measured(run, [*rows.accuracy, *rows.timing, *rows.energy]),
+        "files": ["auroc.csv", "timing.csv", "energy.csv", "claims.csv", *FILES],
         "stage_colours": {**STAGES, "unknown": UNKNOWN},
         "model_colours": {**MODELS, "unknown": UNKNOWN_MODEL},
     }
 
 
-def _legend(rows: list[StageShareRow]) -> list[tuple[str, str]]:
-    present = {row.stage for row in rows if row.phase == "train"}
+def _legend(records: list[CellRecord]) -> list[tuple[str, str]]:
+    present = {total.stage for record in records for total in record.stage_totals if total.phase == "train"}
     return [(visible(stage_label(stage)), stage_class(stage)) for stage in in_order(present)]
 
 

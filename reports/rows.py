@@ -1,8 +1,17 @@
 """A report's CSV files: one named tuple per kind of row, whose fields are the columns, in this order.
 
     auroc.csv, timing.csv, energy.csv   MetricRow, one metric of one cell (in auroc.csv also means over cells)
-    stages.csv                          StageShareRow, one stage of one phase of one cell, in one direction
     claims.csv                          ClaimRow, one claim under one setting
+
+and, after the columns that say which cell, `CellColumns`, the rows of `reports.details`:
+
+    stages.csv     StageShareRow, one stage of one phase, in one direction
+    loader.csv     LoaderPartRow, CPU time of one part of loading in one phase
+    verdicts.csv   VerdictRow, what bounds the training
+    closure.csv    ClosureRow, whether the times of one phase add up
+    steps.csv      StepRow, how long a step takes without instrument, with the clock, in a window, after it
+    windows.csv    WindowRow, one close look at a few steps and its profiler window
+    routes.csv     RouteRow, one stage in one window, by the stage clock and by the profiler
 
 An absent number is an empty field, never 0, and its tag says `unavailable` and its reason why. Values are in
 the record's own units, unrounded: percent from 0 to 100, seconds, joules, bytes. `spread` is an interquartile
@@ -13,15 +22,13 @@ them have it. Names are written as they are, so read with `pandas.read_csv(path,
 na_values=[""])` where one may be called `NA`.
 """
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
-from profiles.record import CellRecord, Metric, StageRow, StageTotal
-from reports.load import Cell
+from profiles.record import CellRecord, Metric
 from reports.published import published
 
 ACCURACY = ("segmentation_auroc", "detection_auroc", "aupro_30", "average_precision")
@@ -55,11 +62,8 @@ class MetricRow(NamedTuple):
     published_source: str | None
 
 
-class StageShareRow(NamedTuple):
-    """Exposed time of one stage; `share` is its part of the phase, `n` the epochs summed.
-
-    `share_spread` is over those epochs. `busy_s` is what the stage's resource worked in the same epochs.
-    """
+class CellColumns(NamedTuple):
+    """Which cell a row is of, and under what it was measured."""
 
     run: str
     suite: str
@@ -72,17 +76,6 @@ class StageShareRow(NamedTuple):
     dtype: str
     torch: str
     commit: str
-    phase: str
-    stage: str
-    direction: str
-    exposed_s: float
-    share: float
-    share_spread: float | None
-    n: int
-    tag: str | None
-    busy_s: float | None
-    busy_tag: str
-    busy_reason: str | None
 
 
 class ClaimRow(NamedTuple):
@@ -150,14 +143,9 @@ def mean_rows(rows: list[MetricRow]) -> list[MetricRow]:
     return [_mean(str(key[5]), group) for key, group in groups.items() if len(group) > 1]
 
 
-def stage_rows(cells: tuple[Cell, ...]) -> list[StageShareRow]:
-    """Return the rows of `stages.csv`."""
-    return [
-        _stage_row(cell.record, total, _counted(cell, total))
-        for cell in cells
-        if cell.record is not None
-        for total in cell.record.stage_totals
-    ]
+def cell_columns(record: CellRecord) -> CellColumns:
+    """Return the columns that say which cell *record* is of."""
+    return CellColumns(*(getattr(record, name) for name in CellColumns._fields))
 
 
 def _row(record: CellRecord, metric: Metric) -> MetricRow:
@@ -220,55 +208,3 @@ def spread(values: Sequence[float]) -> float | None:
         return None
     low, high = np.percentile(values, [25, 75])
     return float(high - low)
-
-
-def _counted(cell: Cell, total: StageTotal) -> list[StageRow]:
-    """Return the rows of the epochs that *total* sums; none where no choice of epochs adds up to it.
-
-    A total leaves out epoch 0 and profiled ones; calibration and evaluation may carry a profiled epoch's
-    weights.
-    """
-    key = (total.phase, total.stage, total.direction)
-    rows = [row for row in cell.stages if row.epoch > 0 and (row.phase, row.stage, row.direction) == key]
-    profiled = {epoch.epoch for epoch in cell.epochs if epoch.profiled}
-    for chosen in ([row for row in rows if row.epoch not in profiled], rows):
-        same = math.isclose(sum(row.exposed_s for row in chosen), total.exposed_s, rel_tol=1e-6, abs_tol=1e-9)
-        if same and len(chosen) <= total.epochs:
-            return chosen
-    return []
-
-
-def _shares(rows: list[StageRow], epochs: int) -> list[float]:
-    """Return the share of each epoch that counts; one without a row spent nothing on the stage."""
-    return [row.share for row in rows] + [0.0] * (epochs - len(rows))
-
-
-def _stage_row(record: CellRecord, total: StageTotal, rows: list[StageRow]) -> StageShareRow:
-    busy = [row.busy_s for row in rows if row.busy_s is not None]
-    known = bool(rows) and len(busy) == len(rows)
-    why = "not measured in every epoch" if rows else "stages.csv does not add up to the record's total"
-    tags = {row.tag for row in rows}
-    return StageShareRow(
-        run=record.run,
-        suite=record.suite,
-        category=record.category,
-        kind=record.kind,
-        model=record.model,
-        pipeline=record.pipeline,
-        seed=record.seed,
-        device=record.device,
-        dtype=record.dtype,
-        torch=record.torch,
-        commit=record.commit,
-        phase=total.phase,
-        stage=total.stage,
-        direction=total.direction,
-        exposed_s=total.exposed_s,
-        share=total.share,
-        share_spread=spread(_shares(rows, total.epochs)) if rows else None,
-        n=total.epochs,
-        tag=("measured" if tags == {"measured"} else "estimated") if tags else None,
-        busy_s=sum(busy) if known else None,
-        busy_tag="measured" if known else "unavailable",
-        busy_reason=None if known else why,
-    )

@@ -54,7 +54,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption, in which `detail` says what the columns leave open."""
+    """A table with its caption, in which `detail` says what the columns leave open; `gist` is its outcome in short."""
 
     ident: str
     caption: str
@@ -62,6 +62,7 @@ class Table:
     rows: tuple[tuple[Entry, ...], ...]
     detail: str = ""
     footnotes: tuple[str, ...] = ()
+    gist: str = ""
 
 
 @dataclass

@@ -105,7 +105,7 @@ def test_the_published_side_is_computed_from_the_tables() -> None:
 
 def test_the_answer_tells_the_ratio_the_share_and_the_largest_stage() -> None:
     (found,) = answers(records_of([1.1, 1.2, 1.05, 1.3, 1.07, 1.15]))
-    faster, attention, largest = found.sentences
+    faster, attention, largest, _ = found.sentences
     assert faster.text.startswith(
         "MLSA took 14\u00a0% more time per epoch than MSA, a difference that the test confirms"
     )

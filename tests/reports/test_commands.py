@@ -13,7 +13,11 @@ from reports.commands import report
 
 app = typer.Typer()
 app.command("report")(report)
-FILES = {"index.html", "auroc.csv", "timing.csv", "stages.csv", "energy.csv", "claims.csv"}
+FILES = {
+    "index.html",
+    *(f"{name}.csv" for name in ("auroc", "timing", "stages", "energy", "claims")),
+    *(f"{name}.csv" for name in ("loader", "verdicts", "closure", "steps", "windows", "routes")),
+}
 
 
 def test_a_report_goes_into_the_run_and_is_told_in_two_lines(build: Build) -> None:

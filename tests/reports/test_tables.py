@@ -10,17 +10,25 @@ from report_runs import NO_ENERGY, Build, Spec, pair, record
 from profiles.record import Metric
 from reports.commands import write_report
 from reports.load import read_run
-from reports.rows import accuracy_rows, mean_rows, stage_rows, timing_rows
+from reports.rows import accuracy_rows, mean_rows, timing_rows
 from reports.tables import identity, metric_table
 
 METRIC_COLUMNS = (
     "run,suite,level,category,kind,model,pipeline,seed,device,dtype,torch,commit,image_side,"
     "metric,value,unit,n,spread,tag,reason,published,published_source"
 )
-STAGE_COLUMNS = (
-    "run,suite,category,kind,model,pipeline,seed,device,dtype,torch,commit,"
-    "phase,stage,direction,exposed_s,share,share_spread,n,tag,busy_s,busy_tag,busy_reason"
-)
+CELL_COLUMNS = "run,suite,category,kind,model,pipeline,seed,device,dtype,torch,commit,"
+DETAIL_COLUMNS = {
+    "stages.csv": "phase,stage,direction,exposed_s,share,share_spread,n,tag,busy_s,busy_tag,busy_reason,spread_s",
+    "loader.csv": "phase,part,busy_s",
+    "verdicts.csv": "bound,input_share,compute_share,host_share,reason",
+    "closure.csv": "phase,wall_s,stages_s,unattributed_s,unattributed_share,unattributed_bound,residual_s,n",
+    "steps.csv": "epoch,state,median_s,spread_s,n,baseline,ratio",
+    "windows.csv": (
+        "epoch,steps,events,resident_bytes,trace,trace_bytes,wall_s,busy_s,stages_busy_s,largest_difference,reason"
+    ),
+    "routes.csv": "epoch,stage,direction,clock_share,profiler_share,difference,bound,exposed_s,busy_s",
+}
 CLAIM_COLUMNS = (
     "claim,statement,pipeline,device,dtype,effect,published,published_count,published_p_value,"
     "measured,measured_count,spread,n,p_value,tag,test,verdict,why"
@@ -39,8 +47,8 @@ def written(build: Build, tmp_path: Path) -> Path:
         ("auroc.csv", METRIC_COLUMNS),
         ("timing.csv", METRIC_COLUMNS),
         ("energy.csv", METRIC_COLUMNS),
-        ("stages.csv", STAGE_COLUMNS),
         ("claims.csv", CLAIM_COLUMNS),
+        *((file, CELL_COLUMNS + columns) for file, columns in DETAIL_COLUMNS.items()),
     ],
 )
 def test_columns_are_as_promised(written: Path, file: str, columns: str) -> None:
@@ -113,42 +121,6 @@ def test_shares_of_a_phase_sum_to_one_with_unattributed(written: Path) -> None:
     assert sums.tolist() == pytest.approx([1.0] * len(sums))
     assert set(stages["phase"]) == {"train", "evaluation"}
     assert "unattributed" in set(stages["stage"])
-
-
-def test_busy_time_is_summed_only_over_the_epochs_that_count(build: Build) -> None:
-    rows = stage_rows(read_run(build(Spec())).cells)
-    train = [row for row in rows if row.phase == "train"]
-    assert all(row.busy_tag == "unavailable" and row.busy_reason == "not measured in every epoch" for row in train)
-    assert {row.busy_s for row in rows if row.phase == "evaluation"} == {1.5}
-    assert {row.tag for row in rows} == {"measured"}
-
-
-def test_busy_time_is_unavailable_where_the_file_does_not_add_up(build: Build) -> None:
-    run = build(Spec())
-    path = run / "cells" / Spec().name / "stages.csv"
-    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:20]), encoding="utf-8")
-    rows = stage_rows(read_run(run).cells)
-    assert {row.busy_reason for row in rows} == {"stages.csv does not add up to the record's total"}
-    assert {row.tag for row in rows} == {None}
-
-
-def test_a_stage_that_some_epochs_lack_took_no_time_in_them(build: Build) -> None:
-    run = build(Spec())
-    path = run / "cells" / Spec().name / "stages.csv"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    path.write_text(
-        "".join(f"{x}\n" for x in lines if not x.startswith(("train,4,head", "train,5,head"))), encoding="utf-8"
-    )
-    cell = read_run(run).cells[0]
-    assert cell.record
-    totals = tuple(
-        total.model_copy(update={"exposed_s": total.exposed_s * 3 / 5}) if total.stage == "head" else total
-        for total in cell.record.stage_totals
-    )
-    changed = replace(cell, record=cell.record.model_copy(update={"stage_totals": totals}))
-    heads = [row for row in stage_rows((changed,)) if row.stage == "head"]
-    assert [row.tag for row in heads] == ["measured", "measured"]
-    assert [row.share_spread for row in heads] == [pytest.approx(0.01)] * 2  # of 0.01 three times and 0 twice
 
 
 def test_device_and_dtype_become_columns_where_records_differ() -> None:
