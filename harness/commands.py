@@ -17,6 +17,7 @@ from harness.progress import duration
 from harness.synthesize import GENERATED, SyntheticConfig, check, synthesize
 from profiles.environment import environment
 from profiles.errors import ConfigError
+from profiles.probe import probe
 from profiles.rate import matmul_flops_per_s
 from profiles.record import CellRecord, CellStatus, read_model
 
@@ -148,9 +149,10 @@ def doctor() -> None:
 
     Example: bench doctor
     """
-    here = environment(resolve_device("auto"))
+    device = resolve_device("auto")
+    here = environment(device)
     table = Table("what", "available", "detail", box=None)
-    for capability in here.capabilities:
+    for capability in (*here.capabilities, *probe(device)):
         table.add_row(capability.name, "yes" if capability.available else "no", capability.detail)
     memory = "unknown" if here.memory_bytes is None else f"{here.memory_bytes / 2**30:.1f} GiB"
     out_console.print(f"device {here.device}: {here.device_name}; {here.cores} cores, {memory}")

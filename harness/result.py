@@ -19,6 +19,7 @@ from harness.summary import Tables
 from harness.training import Trainer
 from profiles.memory import PeakMemory
 from profiles.record import CellRecord, Metric, ResultRow, read_model, write_csv
+from profiles.watchers import watchers
 
 
 class Result(NamedTuple):
@@ -123,6 +124,7 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
         caveats.append(f"{have} training images; MVTec AD has {facts.train_good}")
     if facts and len(sources.test) != facts.test_good + facts.test_defective:
         caveats.append(f"{len(sources.test)} test images; MVTec AD has {facts.test_good + facts.test_defective}")
+    caveats += [f"another tool watched this process, which slows it down: {who}" for who in watchers()]
     if trainer.at.resumed:
         caveats.append(
             f"interrupted and resumed {trainer.at.resumed} time(s): the first steps after it were cold, and the time "

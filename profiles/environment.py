@@ -13,6 +13,7 @@ import pynvml
 import torch
 
 from profiles.record import Capability, Environment
+from profiles.watchers import watched
 
 DISTRIBUTIONS = (
     "inpainting-bench",
@@ -101,7 +102,7 @@ def _board(device: torch.device) -> dict[str, str | float]:
 
 def capabilities() -> tuple[Capability, ...]:
     """Say what this machine can measure, and what it cannot and why."""
-    return (_cuda(), _nvml(), _rapl(), _profiler(), *(_extra(*row) for row in _EXTRAS), _slurm())
+    return (_cuda(), _nvml(), _rapl(), _profiler(), watched(), *(_extra(*row) for row in _EXTRAS), _slurm())
 
 
 def _cuda() -> Capability:

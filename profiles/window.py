@@ -46,9 +46,9 @@ def affordable_steps(config: ProfilerConfig, events_per_step: int) -> int:
 
 def count_events(step: Callable[[], None]) -> int:
     """Run one step under the profiler and return how many events it makes; this also warms the profiler up."""
-    with _profiler() as profiler:
+    with new_profiler() as profiler:
         step()
-    return len(_raw(profiler))
+    return len(raw_events(profiler))
 
 
 def profile_steps(step: Callable[[], None], steps: int, clock: StageClock, path: Path, epoch: int) -> ProfilerWindow:
@@ -63,13 +63,13 @@ def profile_steps(step: Callable[[], None], steps: int, clock: StageClock, path:
 
     """
     before_bytes = resident_bytes()
-    with _profiler() as profiler, clock.annotating():
+    with new_profiler() as profiler, clock.annotating():
         before_ns = clock.read()
         for number in range(steps):
             with record_function(f"{STEP}{number}"):
                 step()
         after_ns = clock.read()
-    events = intervals(_raw(profiler))
+    events = intervals(raw_events(profiler))
     after_bytes = resident_bytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     profiler.export_chrome_trace(str(path))
@@ -103,14 +103,14 @@ def _cells(clocked_ns: dict[Cell, int], attributed: Attributed) -> tuple[WindowC
     )
 
 
-def _profiler() -> profile:
+def new_profiler() -> profile:
     """Return a profiler of operators and, where there is a device, its kernels."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or Kineto writes of its start and stop on stderr
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
     return profile(activities=activities)
 
 
-def _raw(profiler: profile) -> Sequence[KinetoEvent]:
+def raw_events(profiler: profile) -> Sequence[KinetoEvent]:
     """Return torch's raw events."""
     assert profiler.profiler is not None and profiler.profiler.kineto_results is not None  # noqa: PT018, S101 - it ran
     return profiler.profiler.kineto_results.events()

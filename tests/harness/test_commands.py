@@ -1,4 +1,5 @@
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,9 +97,10 @@ def test_generated_data_lands_in_the_folder_named(tmp_path: Path) -> None:
 
 def test_doctor_says_why_something_cannot_be_measured() -> None:
     text = lines("doctor")
-    for name in ("CUDA device", "NVML", "CPU package energy", "torch.profiler", "SLURM"):
+    for name in ("CUDA device", "NVML", "CPU package energy", "torch.profiler", "SLURM", "undisturbed profiler"):
         assert name in text
     assert "device " in text
+    assert re.search(r"host events +yes +\d+ of a small product", text)
     if importlib.util.find_spec("submitit") is None:
         assert "not installed: pip install 'inpainting-bench[slurm]'" in text
 
