@@ -140,8 +140,9 @@ def test_every_moment_of_a_window_is_in_one_cell(
     assert sum(found.busy_ns.values()) >= found.union_ns
 
 
-def network(attention_steps: int, loss_steps: int) -> Callable[[], None]:
-    weight = torch.randn(256, 256, requires_grad=True)
+def network(attention_steps: int, loss_steps: int, side: int = 256, device: str = "cpu") -> Callable[[], None]:
+    """Return a step of two stages, each so many products of matrices."""
+    weight = torch.randn(side, side, requires_grad=True, device=device)
 
     def products(x: Tensor, count: int) -> Tensor:
         for _ in range(count):
@@ -149,7 +150,7 @@ def network(attention_steps: int, loss_steps: int) -> Callable[[], None]:
         return x
 
     def step() -> None:
-        x = torch.ones(64, 256, requires_grad=True)
+        x = torch.ones(64, side, requires_grad=True, device=device)
         with stage("attention") as mark:
             x = mark.output(products(mark.input(x * 1), attention_steps))
         with stage("loss") as mark:
