@@ -1,0 +1,141 @@
+"""`telemetry.csv`: rows as they come, and never more than a given number of them.
+
+When the table is full, neighbours of one device are merged, two into one, and from then on a row stands for twice as
+many samples. What is kept of the samples of a row, `TelemetryRow` says.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from threading import Lock
+from typing import Any
+
+from profiles.files import replacing
+from profiles.record import TelemetryRow, write_csv
+
+_TEXTS = frozenset({"device", "throttle", "power_source", "unavailable"})
+_INTEGERS = frozenset({"memory_bytes", "foreign_processes", "samples"})
+_MEANS = (
+    "power_w",
+    "utilization_pct",
+    "sm_clock_mhz",
+    "memory_clock_mhz",
+    "pcie_rx_bytes_per_s",
+    "pcie_tx_bytes_per_s",
+)
+_LARGEST = ("memory_bytes", "temperature_c", "foreign_processes")
+_LAST = ("power_source", "energy_j", "power_limit_w", "clock_limit_mhz")
+
+
+class TelemetryTable:
+    """The table of one run's devices; every row is in the file as soon as it is added.
+
+    Args:
+        path: the file; one that is there is continued.
+        max_rows: rows at most.
+
+    """
+
+    def __init__(self, path: Path, max_rows: int) -> None:
+        self.why_broken = ""
+        self._path = path
+        self._max_rows = max_rows
+        self._lock = Lock()
+        self._waiting: dict[str, list[TelemetryRow]] = {}
+        rows = _read(path) if path.exists() else []
+        _write(path, rows)
+        self._rows = len(rows)
+        self._samples = max((row.samples for row in rows), default=1)
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+
+    def add(self, row: TelemetryRow) -> None:
+        """Add one sample; when enough have come for a row, write it."""
+        with self._lock:
+            waiting = self._waiting.setdefault(row.device, [])
+            waiting.append(row)
+            if len(waiting) >= self._samples:
+                self._append(merge(waiting))
+                waiting.clear()
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        with self._lock:
+            for waiting in self._waiting.values():
+                if waiting:
+                    self._append(merge(waiting))
+            self._waiting.clear()
+            self._file.close()
+
+    def _append(self, row: TelemetryRow) -> None:
+        """Write a row through to the system; a disk that is full ends the table, not the run."""
+        if self.why_broken or self._file.closed:
+            return
+        try:
+            self._writer.writerow(row)
+            self._file.flush()
+            self._rows += 1
+            if self._rows >= self._max_rows:
+                self._thin()
+        except OSError as error:
+            self.why_broken = f"{self._path.name} ends early: {error.strerror}"
+
+    def _thin(self) -> None:
+        """Merge neighbours, two into one."""
+        rows = _read(self._path)
+        pairs: list[TelemetryRow] = []
+        for device in dict.fromkeys(row.device for row in rows):
+            mine = [row for row in rows if row.device == device]
+            pairs += [merge(mine[i : i + 2]) for i in range(0, len(mine), 2)]
+        pairs.sort(key=lambda row: row.time_s)
+        _write(self._path, pairs)
+        self._file.close()
+        self._file = self._path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._rows, self._samples = len(pairs), 2 * self._samples
+
+
+def merge(rows: Sequence[TelemetryRow]) -> TelemetryRow:
+    """Return one row for several of one device, in order."""
+    if len(rows) == 1:
+        return rows[0]
+    columns = dict(zip(TelemetryRow._fields, zip(*rows, strict=True), strict=True))
+    kept: dict[str, Any] = {name: _mean(columns[name], columns["samples"]) for name in _MEANS}
+    kept |= {name: max(_known(columns[name]), default=None) for name in _LARGEST}
+    kept |= {name: next(iter(_known(reversed(columns[name]))), None) for name in _LAST}
+    reasons = {reason for text in _known(columns["throttle"]) for reason in text.split("+")}
+    kept["throttle"] = "+".join(sorted(reasons - {"none"})) or ("none" if reasons else None)
+    kept["unavailable"] = next((text for text in reversed(columns["unavailable"]) if text), "")
+    return rows[-1]._replace(samples=sum(columns["samples"]), **kept)
+
+
+def _known(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
+    known = [(value, weight) for value, weight in zip(values, weights, strict=True) if value is not None]
+    if not known:
+        return None
+    return round(fmean([value for value, _ in known], [weight for _, weight in known]), 3)
+
+
+def _write(path: Path, rows: list[TelemetryRow]) -> None:
+    with replacing(path) as aside:
+        write_csv(aside, TelemetryRow._fields, rows)
+
+
+def _read(path: Path) -> list[TelemetryRow]:
+    """Read whole rows; a last one that was cut off by a kill is left out."""
+    text = path.read_text(encoding="utf-8")
+    lines = csv.reader(text[: text.rfind("\n") + 1].splitlines()[1:])
+    return [TelemetryRow(*map(_value, TelemetryRow._fields, line)) for line in lines]
+
+
+def _value(name: str, text: str) -> Any:  # noqa: ANN401 - a column's own type
+    if name in _TEXTS:
+        return text if text or name == "unavailable" else None
+    if not text:
+        return None
+    return int(text) if name in _INTEGERS else float(text)

@@ -1,0 +1,128 @@
+"""Play one scene on the stand-in for the driver's library, and print what came of it as JSON.
+
+python -m tests.profiles.boards SCENE FOLDER [ARGUMENT]...      with LD_LIBRARY_PATH and NVML_STAND_IN set
+"""
+
+import ctypes
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from profiles.meter import DeviceMeter
+from profiles.nvml import NvmlBoard
+from profiles.record import Direction
+from profiles.sampler import Sampler
+from profiles.table import TelemetryTable
+from profiles.telemetry import Telemetry, TelemetryConfig
+
+S = 1_000_000_000
+PERIOD_NS = S // 10
+
+
+class VirtualRun:
+    """A board, its meter and its sampler, in a time that passes only here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now_ns = 0
+        self._library = ctypes.CDLL("libnvidia-ml.so.1")
+        self._set_ns = self._library.stand_in_set_ns
+        self._set_ns.argtypes = [ctypes.c_int64]
+        board = NvmlBoard("cuda:0", "stand-in-0")
+        self.meter = DeviceMeter(board.name, PERIOD_NS)
+        self.table = TelemetryTable(folder / "telemetry.csv", 1000)
+        self._sampler = Sampler(board, self.meter, self.table, PERIOD_NS, lambda: self.now_ns)
+        self._due_ns = 0
+        self.polls = 0
+
+    def until(self, end_ns: int) -> None:
+        """Let time pass."""
+        while self._due_ns <= end_ns:
+            self._go_to(self._due_ns)
+            self._due_ns = self._sampler.poll()
+            self.polls += 1
+        self._go_to(end_ns)
+
+    def _go_to(self, now_ns: int) -> None:
+        self.now_ns = now_ns
+        self._set_ns(now_ns)
+
+    def result(self) -> dict[str, Any]:
+        """Return what came of it, a moment later."""
+        self.until(self.now_ns + S)
+        self.table.close()
+        return {
+            "rows": [row._asdict() for row in self.meter.take_settled()],
+            "idle_w": self.meter.idle_w(),
+            "period_ns": self.meter.period_ns,
+            "caveats": self.meter.caveats(),
+            "polls": self.polls,
+        }
+
+
+def phase(folder: Path, start_s: str, end_s: str) -> dict[str, Any]:
+    """Measure one phase."""
+    run = VirtualRun(folder)
+    run.until(round(float(start_s) * S))
+    run.meter.phase_begins("train", 1, run.now_ns)
+    run.until(round(float(end_s) * S))
+    run.meter.phase_ends(run.now_ns)
+    return run.result()
+
+
+STAGES: list[tuple[str, Direction]] = [("attention", "forward"), ("loss", "forward")]
+
+
+def stages(folder: Path, turn_ms: str, seconds: str, lag_ms: str = "0") -> dict[str, Any]:
+    """Measure a phase of two stages in turns, of which the device shows its power *lag_ms* later."""
+    run, turn_ns, lag_ns = VirtualRun(folder), round(float(turn_ms) * 1e6), round(float(lag_ms) * 1e6)
+    turn, exposed_s = 20 * S // turn_ns, {cell: 0.0 for cell in STAGES}
+    run.until(turn * turn_ns - lag_ns)
+    run.meter.phase_begins("train", 1, run.now_ns)
+    end_ns = run.now_ns + round(float(seconds) * S)
+    while run.now_ns < end_ns:
+        start_ns, cell = run.now_ns, STAGES[turn % 2]
+        turn += 1
+        run.until(min(turn * turn_ns - lag_ns, end_ns))
+        run.meter.power.charged("train", cell, start_ns, run.now_ns)
+        exposed_s[cell] += (run.now_ns - start_ns) / 1e9
+    run.meter.phase_ends(run.now_ns)
+    run.until(run.now_ns + S)
+    (row,) = run.meter.take_settled()
+    from profiles.energy import Joules
+
+    total = Joules(row.energy_j, row.error_j, row.method, row.reason)
+    parts = run.meter.stage_energies("train", exposed_s, total)
+    return {
+        **run.result(),
+        "total": total._asdict(),
+        "stages": [part.model_dump() for part in parts],
+        "exposed_s": list(exposed_s.values()),
+    }
+
+
+def threads(folder: Path, boards: str = "1", seconds: str = "1") -> dict[str, Any]:
+    """Measure two phases with real threads in real time."""
+    started = time.perf_counter()
+    sources = [NvmlBoard(f"cuda:{index}", f"stand-in-{index}") for index in range(int(boards))]
+    config = TelemetryConfig(period_ms=20, idle_s=0.3)
+    with Telemetry(sources, config, folder / "telemetry.csv") as telemetry:
+        for epoch in (1, 2):
+            with telemetry.phase("train", epoch):
+                time.sleep(float(seconds))
+        rows = telemetry.settled()
+    rows += telemetry.settled()
+    return {
+        "rows": [row._asdict() for row in rows],
+        "idle_w": telemetry.idle_w(),
+        "caveats": telemetry.caveats(),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+SCENES: dict[str, Callable[..., dict[str, Any]]] = {"phase": phase, "stages": stages, "threads": threads}
+
+if __name__ == "__main__":
+    print(json.dumps(SCENES[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])))  # noqa: T201
