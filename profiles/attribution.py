@@ -7,7 +7,7 @@ Shapes: N charges, C cells, L lags, B blocks of time; an A is C + 1, the cells a
 """
 
 from array import array
-from collections import deque
+from collections import defaultdict, deque
 from threading import Lock
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ Cell = tuple[str, Direction]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-CELLS = 32
-"""Cells of a phase at most: twelve stages in two directions and the remainder are fewer."""
+CELLS = 26
+"""Cells of a phase at most: twelve stages and the remainder, in two directions."""
 
 BLOCKS = 32
 FIRST_BLOCK = 4
@@ -36,6 +36,12 @@ is known no better, to all of it."""
 
 PENDING = 1 << 14
 """Intervals that wait for charges; should more come, the oldest are left out."""
+
+CHARGES = 1 << 18
+"""Charges that wait for intervals; should more come, because the meter is silent, they are left out."""
+
+
+_ROWS_L1 = np.arange(LAGS)[:, None] * (CELLS + 1)
 
 
 class Interval(NamedTuple):
@@ -94,8 +100,9 @@ class StagePower:
         self._phases: dict[Phase, int] = {}
         self._charges_n3: Integers = np.empty((0, 3), np.int64)
         self._pending: deque[Interval] = deque(maxlen=PENDING)
+        self._told_ns = 0
         self._lags_l: Integers | None = None
-        self._sums: dict[int, PhaseSums] = {}
+        self._sums: defaultdict[int, PhaseSums] = defaultdict(PhaseSums)
 
     def charged(self, phase: Phase, cell: Cell, start_ns: int, end_ns: int) -> None:
         """Note that *cell* was current from one moment to another; contiguous within a phase, in order."""
@@ -103,13 +110,15 @@ class StagePower:
         if place is None:
             place = self._new_place(phase, cell)
         with self._lock:
-            self._buffer.extend((place, start_ns, end_ns))
+            if len(self._buffer) < 3 * CHARGES:
+                self._buffer.extend((place, start_ns, end_ns))
 
     def observe(self, interval: Interval, period_ns: int) -> None:
         """Note what the meter told of *interval*; its first period fixes the lags that are tried."""
         if self._lags_l is None:
             self._lags_l = np.arange(-1, LAGS - 1) * (period_ns // STEPS)
         self._pending.append(interval)
+        self._told_ns = interval.end_ns
 
     def settle(self) -> None:
         """Join intervals and charges, as far as both have come."""
@@ -117,12 +126,12 @@ class StagePower:
             fresh, self._buffer = self._buffer, array("q")
         if fresh:
             fresh_n3 = np.frombuffer(fresh, np.int64).reshape(-1, 3)
-            self._charges_n3 = np.concatenate((self._charges_n3, fresh_n3))
+            self._charges_n3 = np.concatenate((self._charges_n3, fresh_n3))[-CHARGES:]
         if self._lags_l is None or not len(self._charges_n3):
             return
         while self._pending and self._pending[0].end_ns - self._lags_l[0] <= self._charges_n3[-1, 2]:
             self._join(self._pending.popleft(), self._lags_l)
-        oldest_ns = self._pending[0].start_ns if self._pending else int(self._charges_n3[-1, 2])
+        oldest_ns = self._pending[0].start_ns if self._pending else self._told_ns  # where the next one starts
         keep = int(np.searchsorted(self._charges_n3[:, 2], oldest_ns - self._lags_l[-1]))
         self._charges_n3 = self._charges_n3[max(keep - 1, 0) :]
 
@@ -157,11 +166,9 @@ class StagePower:
         if (overlaps_ln.sum(axis=1) != interval.end_ns - interval.start_ns).any():
             return
         cells_n = places_n[window] % CELLS
-        both_la = np.zeros((len(lags_l), CELLS + 1))
-        for lag, overlaps_n in enumerate(overlaps_ln):
-            both_la[lag, :CELLS] = np.bincount(cells_n, overlaps_n / 1e9, CELLS)
+        slots_ln = cells_n + _ROWS_L1
+        both_la = np.bincount(slots_ln.ravel(), overlaps_ln.ravel(), LAGS * (CELLS + 1)).reshape(LAGS, CELLS + 1) / 1e9
         both_la[:, CELLS] = interval.energy_j
-        phase = int(places_n[first]) // CELLS
-        sums = self._sums.setdefault(phase, PhaseSums())
+        sums = self._sums[int(places_n[first]) // CELLS]
         at_zero = np.flatnonzero(overlaps_ln[1])
         sums.add(both_la, int(cells_n[at_zero[0]]), int(cells_n[at_zero[-1]]), interval.within_ns / 1e9)

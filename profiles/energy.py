@@ -129,11 +129,11 @@ class EnergyCurve:
 
     def _add(self, knot: _Knot) -> None:
         while self._waiting and self._waiting[0].at_ns <= knot.at_ns:
-            moment = self._waiting.popleft()
-            if self._last is None or moment.at_ns < self._last.at_ns:
+            moment, before = self._waiting.popleft(), self._last or knot
+            if moment.at_ns < before.at_ns:
                 moment.reason = "it began before the first reading"
             else:
-                self._answer(moment, self._last, knot)
+                self._answer(moment, before, knot)
         self._last = knot
 
     def _answer(self, moment: Moment, before: _Knot, after: _Knot) -> None:

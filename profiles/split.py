@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from profiles.attribution import BLOCKS, CELLS, FIRST_BLOCK, STEPS, Cell, Floats, PhaseSums, StagePower
 from profiles.energy import Joules
@@ -84,7 +84,7 @@ def stage_energies(
         return (*table.rows([None] * len(cells), why, ""), table.rest(_Part(total.energy_j, total.error_j), why, ""))
     fit = _fit(sums, [power.column(phase, cell) for cell in cells], total.energy_j / float(times_c.sum()))
     energies_c, covariance_cc = _close(fit, times_c, total.energy_j, total.error_j)
-    wide = float(student.ppf((1 + CONFIDENCE) / 2, len(sums.blocks()) - 1))
+    wide = float(stdtrit(len(sums.blocks()) - 1, (1 + CONFIDENCE) / 2))
     parts = [_Part(float(e), wide * math.sqrt(v)) for e, v in zip(energies_c, np.diag(covariance_cc), strict=True)]
     why = [reason or _too_wide(part) for reason, part in zip(fit.why, parts, strict=True)]
     method = (
@@ -107,17 +107,21 @@ def _solve(products_aa: Floats) -> Floats:
 def _lags(blocks_blaa: Floats) -> tuple[int, Floats, list[int]]:
     """Return the lag at which the cells explain the meter best, the watts at every lag, and the lags not ruled out.
 
-    A lag is ruled out when the residuals of the blocks are larger than those at the best lag, clearly: by twice the
-    standard error of the blocks' mean difference. What repeats as fast as a lag is long cannot rule it out.
+    A lag is ruled out when the residuals of the blocks are clearly larger, by twice the standard error of their mean
+    difference, than those one step beside the best lag: the true one lies between steps. Work that repeats as fast as
+    a lag is long cannot rule it out.
     """
     total_laa = blocks_blaa.sum(axis=0)
     watts_lk = np.array([_solve(total_aa) for total_aa in total_laa])
     apart_la = np.concatenate((watts_lk, np.full((len(watts_lk), 1), -1.0)), axis=1)
     residuals_bl = np.einsum("la,blac,lc->bl", apart_la, blocks_blaa, apart_la)
-    best = int(np.argmin(residuals_bl.sum(axis=0)))
-    more_bl = residuals_bl - residuals_bl[:, best : best + 1]
+    summed_l = residuals_bl.sum(axis=0)
+    best = int(np.argmin(summed_l))
+    beside = [lag for lag in (best - 1, best + 1) if 0 <= lag < len(summed_l)]
+    nearly = min(beside, key=lambda lag: float(summed_l[lag]))
+    more_bl = residuals_bl - residuals_bl[:, nearly : nearly + 1]
     clear_l = more_bl.mean(axis=0) > 2 * more_bl.std(axis=0, ddof=1) / math.sqrt(len(more_bl))
-    return best, watts_lk, [lag for lag in range(len(watts_lk)) if not clear_l[lag] or abs(lag - best) == 1]
+    return best, watts_lk, sorted({*np.flatnonzero(~clear_l).tolist(), *beside})
 
 
 def _fit(sums: PhaseSums, columns: list[int | None], mean_w: float) -> _Power:

@@ -42,13 +42,12 @@ class TelemetryTable:
         self._path = path
         self._max_rows = max_rows
         self._lock = Lock()
+        self._closed = False  # a thread that was left behind may still come
         self._waiting: dict[str, list[TelemetryRow]] = {}
         rows = _read(path) if path.exists() else []
         _write(path, rows)
         self._rows = len(rows)
         self._samples = max((row.samples for row in rows), default=1)
-        self._file = path.open("a", newline="", encoding="utf-8")
-        self._writer = csv.writer(self._file, lineterminator="\n")
 
     def add(self, row: TelemetryRow) -> None:
         """Add one sample; when enough have come for a row, write it."""
@@ -66,15 +65,14 @@ class TelemetryTable:
                 if waiting:
                     self._append(merge(waiting))
             self._waiting.clear()
-            self._file.close()
+            self._closed = True
 
     def _append(self, row: TelemetryRow) -> None:
-        """Write a row through to the system; a disk that is full ends the table, not the run."""
-        if self.why_broken or self._file.closed:
+        """Write a row; a disk that is full ends the table, not the run."""
+        if self.why_broken or self._closed:
             return
         try:
-            self._writer.writerow(row)
-            self._file.flush()
+            write_csv(self._path, TelemetryRow._fields, [row], append=True)
             self._rows += 1
             if self._rows >= self._max_rows:
                 self._thin()
@@ -90,9 +88,6 @@ class TelemetryTable:
             pairs += [merge(mine[i : i + 2]) for i in range(0, len(mine), 2)]
         pairs.sort(key=lambda row: row.time_s)
         _write(self._path, pairs)
-        self._file.close()
-        self._file = self._path.open("a", newline="", encoding="utf-8")
-        self._writer = csv.writer(self._file, lineterminator="\n")
         self._rows, self._samples = len(pairs), 2 * self._samples
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from profiles.energy import Joules
 from profiles.meter import DeviceMeter
 from profiles.nvml import NvmlBoard
 from profiles.record import Direction
@@ -62,13 +63,15 @@ class VirtualRun:
         }
 
 
-def phase(folder: Path, start_s: str, end_s: str) -> dict[str, Any]:
-    """Measure one phase."""
+def phases(folder: Path, *borders_s: str) -> dict[str, Any]:
+    """Measure phases; each has two borders."""
     run = VirtualRun(folder)
-    run.until(round(float(start_s) * S))
-    run.meter.phase_begins("train", 1, run.now_ns)
-    run.until(round(float(end_s) * S))
-    run.meter.phase_ends(run.now_ns)
+    borders_ns = [round(float(border) * S) for border in borders_s]
+    for epoch, (start_ns, end_ns) in enumerate(zip(borders_ns[::2], borders_ns[1::2], strict=True), start=1):
+        run.until(start_ns)
+        run.meter.phase_begins("train", epoch, run.now_ns)
+        run.until(end_ns)
+        run.meter.phase_ends(run.now_ns)
     return run.result()
 
 
@@ -78,7 +81,7 @@ STAGES: list[tuple[str, Direction]] = [("attention", "forward"), ("loss", "forwa
 def stages(folder: Path, turn_ms: str, seconds: str, lag_ms: str = "0") -> dict[str, Any]:
     """Measure a phase of two stages in turns, of which the device shows its power *lag_ms* later."""
     run, turn_ns, lag_ns = VirtualRun(folder), round(float(turn_ms) * 1e6), round(float(lag_ms) * 1e6)
-    turn, exposed_s = 20 * S // turn_ns, {cell: 0.0 for cell in STAGES}
+    turn, exposed_s = 20 * S // turn_ns, dict.fromkeys(STAGES, 0.0)
     run.until(turn * turn_ns - lag_ns)
     run.meter.phase_begins("train", 1, run.now_ns)
     end_ns = run.now_ns + round(float(seconds) * S)
@@ -91,8 +94,6 @@ def stages(folder: Path, turn_ms: str, seconds: str, lag_ms: str = "0") -> dict[
     run.meter.phase_ends(run.now_ns)
     run.until(run.now_ns + S)
     (row,) = run.meter.take_settled()
-    from profiles.energy import Joules
-
     total = Joules(row.energy_j, row.error_j, row.method, row.reason)
     parts = run.meter.stage_energies("train", exposed_s, total)
     return {
@@ -122,7 +123,7 @@ def threads(folder: Path, boards: str = "1", seconds: str = "1") -> dict[str, An
     }
 
 
-SCENES: dict[str, Callable[..., dict[str, Any]]] = {"phase": phase, "stages": stages, "threads": threads}
+SCENES: dict[str, Callable[..., dict[str, Any]]] = {"phases": phases, "stages": stages, "threads": threads}
 
 if __name__ == "__main__":
     print(json.dumps(SCENES[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])))  # noqa: T201
