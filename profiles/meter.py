@@ -19,6 +19,9 @@ from profiles.split import stage_energies
 GIVE_UP_NS = 2_000_000_000
 """A meter silent for so long is not waited for."""
 
+SETTLE_NS = 1_000_000_000
+"""Charges and intervals are joined once a second, together: a thread that wakes finds its caches cold."""
+
 BUSY_PCT = 5
 """Above this, a device is not idle."""
 
@@ -73,6 +76,7 @@ class DeviceMeter:
         self._counted_ns: int | None = None
         self._sampled_ns: int | None = None
         self._move: Move | None = None
+        self._settled_ns = 0
         self._only_average = False
         self._known: set[str] = set()
         self._standing = Standing()
@@ -107,7 +111,9 @@ class DeviceMeter:
             if self._current is not None:
                 self._current.tally.add(reading, changes)
             self._between = [] if self._current is not None else changes[:CHANGES]
-            self.power.settle()
+            if now_ns - self._settled_ns >= SETTLE_NS:
+                self._settled_ns = now_ns
+                self.power.settle()
 
     def next_look_ns(self) -> int | None:
         """Return when the meter may move, where a look then is worth it."""
@@ -165,6 +171,7 @@ class DeviceMeter:
         """Estimate what each stage of a phase cost; see `split.stage_energies`."""
         why_not = "" if not self._only_average else "the board tells only a power averaged over about a second"
         with self._lock:
+            self.power.settle()
             return stage_energies(self.power, phase, self.device, exposed_s, total, self._idle_w(), why_not)
 
     def caveats(self) -> list[str]:
@@ -221,9 +228,11 @@ class DeviceMeter:
             self._counter_watch.missed()
 
     def _observe_counter(self, move: Move) -> None:
-        last, self._move = self._move, move
         self._counter.counted(*move)
         period_ns = self._counter_watch.period_ns
+        if not (move.sharp or self._counter_watch.fluent):
+            return  # an interval ends where a movement was looked for
+        last, self._move = self._move, move
         if last is not None and period_ns is not None and last.at_ns < move.at_ns and last.value <= move.value:
             within_ns = max(last.within_ns, move.within_ns)
             self.power.observe(Interval(last.at_ns, move.at_ns, move.value - last.value, within_ns), period_ns)

@@ -2,14 +2,18 @@
 
 A driver's energy counter stands still and jumps, on many boards every 100 ms or so. A look at it tells the energy of
 the last jump, not of the moment of looking; so what is wanted is the moment of the jump. It lies between two looks, and
-a few looks around the moment at which it is due, no more, make that a matter of milliseconds.
+a few looks around the moment at which it is due, no more, make that a matter of milliseconds. As each look makes the
+training let go of the interpreter for a moment, only every third jump is looked for.
 """
 
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
 LOOK_NS = 5_000_000
 """Between two looks when a jump is due."""
+
+EVERY = 3
+"""Of so many jumps one is looked for."""
 
 NEEDED = 9
 """Jumps seen before the period is believed."""
@@ -25,6 +29,11 @@ class Move(NamedTuple):
     within_ns: int
     value: float
 
+    @property
+    def sharp(self) -> bool:
+        """Whether its moment is as well known as looking for it makes it."""
+        return self.within_ns <= LOOK_NS
+
 
 class MeterWatch:
     """Looks at a meter and says when it moved and when to look again.
@@ -38,7 +47,7 @@ class MeterWatch:
         self._value: float | None = None
         self._looked_ns = 0
         self._still_since_ns = 0
-        self._move: Move | None = None
+        self._move: Move | None = None  # the last one whose moment is sharp
         self._gaps_ns: list[int] = []
 
     def look(self, now_ns: int, value: float) -> Move | None:
@@ -53,9 +62,10 @@ class MeterWatch:
         if self.fluent:
             return Move(now_ns, self.period_ns or 0, value)
         move = Move((looked_ns + now_ns) // 2, (now_ns - looked_ns + 1) // 2, value)
-        if self._move is not None:
+        if self._move is not None and self._move.sharp and move.sharp:
             self._learn(move.at_ns - self._move.at_ns)
-        self._move = move
+        if self._move is None or move.sharp or move.at_ns - self._move.at_ns > 2 * EVERY * (self.period_ns or 0):
+            self._move = move
         return move
 
     def next_look_ns(self) -> int | None:
@@ -64,7 +74,7 @@ class MeterWatch:
             return None
         if self._move is None or self.period_ns is None:
             return self._looked_ns + LOOK_NS
-        due_ns = self._move.at_ns - self._move.within_ns + self.period_ns - LOOK_NS
+        due_ns = self._move.at_ns - self._move.within_ns + EVERY * self.period_ns - LOOK_NS // 4
         return max(due_ns, self._looked_ns + LOOK_NS)
 
     def missed(self) -> None:
@@ -76,7 +86,9 @@ class MeterWatch:
         if self.period_ns is None:
             self._gaps_ns.append(gap_ns)
             if len(self._gaps_ns) == NEEDED - 1:
-                self.period_ns = round(median(self._gaps_ns))
+                middle_ns = median(self._gaps_ns)
+                near_ns = [gap_ns for gap_ns in self._gaps_ns if abs(gap_ns - middle_ns) < middle_ns / 4]
+                self.period_ns = round(fmean(near_ns or [middle_ns]))
                 self.fluent = self.period_ns < 4 * LOOK_NS
-        elif abs(gap_ns - self.period_ns) < self.period_ns // 4:
-            self.period_ns += (gap_ns - self.period_ns) // 16
+        elif abs(gap_ns - EVERY * self.period_ns) < self.period_ns // 4:
+            self.period_ns += (gap_ns // EVERY - self.period_ns) // 16

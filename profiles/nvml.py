@@ -17,11 +17,12 @@ from profiles.record import PowerSource
 
 T = TypeVar("T")
 
-SLOW_NS = 1_000_000_000
-"""Processes and limits are asked once a second: they change seldom and take the driver long."""
-
+HELD_NS = 1_000_000_000
+SLOW_NS = 2_000_000_000
 PCIE_NS = 10_000_000_000
-"""Traffic is asked every ten seconds: the driver counts it for 20 ms, twice, while the asking thread waits."""
+"""How long an answer stands before its question is put again. Each question makes the training let go of the interpreter
+for a moment, so at a short period only energy and power are asked each time. Processes and limits change seldom. Traffic
+the driver counts for 20 ms, twice, while the asking thread waits."""
 
 LARGEST_W = 10_000
 LIMITS = 4
@@ -75,11 +76,25 @@ class NvmlBoard:
         self._shared = ""
         self._refused: set[tuple[str, int]] = set()
         self._why: dict[str, str] = {}
-        self._slow_due_ns = self._pcie_due_ns = 0
         self._limit_w: float | None = None
+        self._due_ns: dict[str, int] = {}
+        self._standing: dict[str, float | tuple[str, ...] | None] = {}
+        self._now_and_then: dict[str, tuple[int, tuple[Callable[[], float | tuple[str, ...]], ...]]] = {
+            "throttle": (HELD_NS, (self._throttle, self._throttle_old)),
+            "utilization_pct": (HELD_NS, (self._utilization_pct,)),
+            "memory_bytes": (HELD_NS, (self._memory_v2_bytes, self._memory_bytes)),
+            "temperature_c": (HELD_NS, (self._temperature_c, self._temperature_old_c)),
+            "sm_clock_mhz": (HELD_NS, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_SM),)),
+            "memory_clock_mhz": (HELD_NS, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM),)),
+            "power_limit_w": (SLOW_NS, (self._enforced_limit_w, self._set_limit_w)),
+            "clock_limit_mhz": (SLOW_NS, (self._application_mhz, self._highest_mhz)),
+            "foreign_processes": (SLOW_NS, (self._foreign_processes,)),
+            "pcie_rx_bytes_per_s": (PCIE_NS, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_RX_BYTES),)),
+            "pcie_tx_bytes_per_s": (PCIE_NS, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_TX_BYTES),)),
+        }
 
     def read(self, now_ns: int) -> Reading:
-        """Ask everything; processes and limits once a second, traffic every ten."""
+        """Ask energy and power, and whatever else was not asked for a while."""
         if not self._opened():
             return Reading(why={"device": self._closed})
         energy_j = self.read_counter()
@@ -88,31 +103,17 @@ class NvmlBoard:
             energy_j=energy_j,
             power_w=power_w,
             power_source=source,
-            utilization_pct=self._ask("utilization_pct", self._utilization_pct),
-            memory_bytes=self._ask("memory_bytes", self._memory_v2_bytes, self._memory_bytes),
-            temperature_c=self._ask("temperature_c", self._temperature_c, self._temperature_old_c),
-            sm_clock_mhz=self._ask("sm_clock_mhz", lambda: self._clock_mhz(pynvml.NVML_CLOCK_SM)),
-            memory_clock_mhz=self._ask("memory_clock_mhz", lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM)),
-            throttle=self._ask("throttle", self._throttle, self._throttle_old),
         )
-        if now_ns >= self._slow_due_ns:
-            self._slow_due_ns = now_ns + SLOW_NS
-            reading = reading._replace(
-                power_limit_w=self.power_limit_w(),
-                clock_limit_mhz=self._ask("clock_limit_mhz", self._application_mhz, self._highest_mhz),
-                foreign_processes=self._ask("foreign_processes", self._foreign_processes),
-            )
-        if now_ns >= self._pcie_due_ns:
-            self._pcie_due_ns = now_ns + PCIE_NS
-            reading = reading._replace(
-                pcie_rx_bytes_per_s=self._ask(
-                    "pcie_rx_bytes_per_s", lambda: self._traffic(pynvml.NVML_PCIE_UTIL_RX_BYTES)
-                ),
-                pcie_tx_bytes_per_s=self._ask(
-                    "pcie_tx_bytes_per_s", lambda: self._traffic(pynvml.NVML_PCIE_UTIL_TX_BYTES)
-                ),
-            )
-        return reading._replace(why=dict(self._why))
+        told: dict[str, Any] = {}
+        for place, (column, (stands_ns, questions)) in enumerate(self._now_and_then.items()):
+            if now_ns >= self._due_ns.get(column, now_ns):
+                first_ns = stands_ns * place // len(self._now_and_then)  # later on, not all at once
+                self._due_ns[column] = now_ns + stands_ns - (first_ns if column not in self._due_ns else 0)
+                self._standing[column] = self._ask(column, *questions)
+            elif stands_ns > HELD_NS:
+                continue  # its row is that of the moment it was asked
+            told[column] = self._standing[column]
+        return reading._replace(**told, why=dict(self._why))
 
     def read_meter(self) -> Reading:
         """Ask for the counter alone, or where the board has none for its power."""
@@ -129,9 +130,7 @@ class NvmlBoard:
 
     def power_limit_w(self) -> float | None:
         """Return the power that the board may draw, as it is enforced."""
-        if self._opened():
-            self._limit_w = self._ask("power_limit_w", self._enforced_limit_w, self._set_limit_w)
-        return self._limit_w
+        return self._ask("power_limit_w", self._enforced_limit_w, self._set_limit_w) if self._opened() else None
 
     def highest_clock_mhz(self) -> int | None:
         """Return the highest clock of its processors."""
@@ -232,10 +231,12 @@ class NvmlBoard:
         return _words(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._board))
 
     def _enforced_limit_w(self) -> float:
-        return float(pynvml.nvmlDeviceGetEnforcedPowerLimit(self._board)) / 1000
+        self._limit_w = float(pynvml.nvmlDeviceGetEnforcedPowerLimit(self._board)) / 1000
+        return self._limit_w
 
     def _set_limit_w(self) -> float:
-        return float(pynvml.nvmlDeviceGetPowerManagementLimit(self._board)) / 1000
+        self._limit_w = float(pynvml.nvmlDeviceGetPowerManagementLimit(self._board)) / 1000
+        return self._limit_w
 
     def _application_mhz(self) -> float:
         return float(pynvml.nvmlDeviceGetApplicationsClock(self._board, pynvml.NVML_CLOCK_SM))

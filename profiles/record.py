@@ -88,7 +88,9 @@ class TelemetryRow(NamedTuple):
     thinned, `samples` says how many samples the row stands for: power, utilisation, clocks and traffic are their means,
     memory, temperature and foreign processes their largest, `throttle` every reason met, the rest the last of them.
 
-    An empty field is unknown or, for what is asked only now and then, not asked; it is never 0. `unavailable` says why,
+    Energy and power are of the moment; throttling, utilisation, memory, temperature and clocks were asked in the last
+    second; limits, traffic and processes are asked less often and their fields are empty in between.
+    An empty field is otherwise unknown; it is never 0. `unavailable` says why,
     in the first row to which it applies and whenever it changes. `energy_j` is the driver's counter as it stood,
     `power_source` what kind of power it is; of a CPU, utilisation and memory are the whole machine's.
     """

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from threading import Event, Thread
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
+from typing import Protocol
 
 from profiles.meter import DeviceMeter
 from profiles.readings import Reading, Source
@@ -11,6 +12,9 @@ from profiles.table import TelemetryTable
 
 STOP_S = 2.0
 """How long a driver may take for its last answer before the run goes on without it."""
+
+
+LONGEST_SLEEP_S = 0.1
 
 
 class Sampler:
@@ -47,11 +51,13 @@ class Sampler:
         now_ns = self._now_ns()
         if self._due_ns is None or now_ns >= self._due_ns:
             self._sample(now_ns)
-            late_ns = now_ns - (self._due_ns or now_ns)
-            self._due_ns = now_ns - late_ns % self._period_ns + self._period_ns
+            late_ns = 0 if self._due_ns is None else (now_ns - self._due_ns) % self._period_ns
+            self._due_ns = now_ns - late_ns + self._period_ns
         else:
             self._meter.looked(now_ns, self._source.read_meter())
         look_ns = self._meter.next_look_ns()
+        if look_ns is not None and abs(look_ns - self._due_ns) < self._period_ns // 4:
+            self._due_ns = look_ns  # one waking for both
         return self._due_ns if look_ns is None else min(self._due_ns, look_ns)
 
     def _sample(self, now_ns: int) -> None:
@@ -91,10 +97,17 @@ class Sampler:
         )
 
 
+class Polled(Protocol):
+    """What a sampling thread drives."""
+
+    def poll(self) -> int:
+        """Do what is due; return when to come again."""
+
+
 class SamplingThread:
     """Polls a sampler in the background, until stopped or until the process ends."""
 
-    def __init__(self, sampler: Sampler, name: str, now_ns: Callable[[], int] = perf_counter_ns) -> None:
+    def __init__(self, sampler: Polled, name: str, now_ns: Callable[[], int] = perf_counter_ns) -> None:
         self.why_ended = ""
         self._sampler = sampler
         self._now_ns = now_ns
@@ -112,10 +125,18 @@ class SamplingThread:
         if self._thread.is_alive():
             self.why_ended = "the driver did not answer in time; its thread was left behind"
 
+    def _sleep(self, due_ns: int) -> None:
+        """Sleep until it is due or the thread is stopped; a short sleep, by the call that costs others least."""
+        left_s = max(due_ns - self._now_ns(), 0) / 1e9
+        if left_s <= LONGEST_SLEEP_S:
+            sleep(left_s)
+        else:
+            self._stop.wait(left_s)
+
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
                 due_ns = self._sampler.poll()
-                self._stop.wait(max(due_ns - self._now_ns(), 0) / 1e9)
+                self._sleep(due_ns)
         except Exception as error:  # noqa: BLE001 - whatever ends the sampling must not end the run; it is told
             self.why_ended = f"sampling ended: {type(error).__name__}: {error}"

@@ -27,6 +27,10 @@ SETTLE_S = 1.0
 """How long the last reading after a phase is waited for, where that is asked for."""
 
 
+BESIDE_NS = 1_000_000_000
+"""Devices beside the one whose stages are charged are read no more often than this."""
+
+
 class TelemetryConfig(BaseModel):
     """How often devices are read, and how much of it is kept."""
 
@@ -53,10 +57,11 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         period_ns = config.period_ms * 1_000_000
         self._config = config
         self._table = TelemetryTable(path, config.max_rows)
-        self._meters = [DeviceMeter(source.name, period_ns) for source in sources]
+        periods_ns = [period_ns, *[max(period_ns, BESIDE_NS)] * (len(sources) - 1)]
+        self._meters = [DeviceMeter(source.name, of_ns) for source, of_ns in zip(sources, periods_ns, strict=True)]
         self._threads = [
-            SamplingThread(Sampler(source, meter, self._table, period_ns), source.name)
-            for source, meter in zip(sources, self._meters, strict=True)
+            SamplingThread(Sampler(source, meter, self._table, of_ns), source.name)
+            for source, meter, of_ns in zip(sources, self._meters, periods_ns, strict=True)
         ]
         self._phase: Phase | None = None
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from profiles.energy import Joules
 from profiles.meter import DeviceMeter
 from profiles.nvml import NvmlBoard
 from profiles.record import Direction
-from profiles.sampler import Sampler
+from profiles.sampler import Sampler, SamplingThread
 from profiles.table import TelemetryTable
 from profiles.telemetry import Telemetry, TelemetryConfig
 
@@ -123,7 +125,60 @@ def threads(folder: Path, boards: str = "1", seconds: str = "1") -> dict[str, An
     }
 
 
-SCENES: dict[str, Callable[..., dict[str, Any]]] = {"phases": phases, "stages": stages, "threads": threads}
+class Noted:
+    """A sampler whose polls are noted."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.polls_ns: list[tuple[int, int]] = []
+        self._sampler = sampler
+
+    def poll(self) -> int:
+        started_ns = time.perf_counter_ns()
+        due_ns = self._sampler.poll()
+        self.polls_ns.append((started_ns, time.perf_counter_ns()))
+        return due_ns
+
+
+def overhead(folder: Path, seconds: str) -> dict[str, Any]:
+    """Time steps of a millisecond or so beside a sampling thread; tell each, and when the thread worked.
+
+    A step is what a training's is to the interpreter: short calls that hold its lock, some that let go of it, and
+    charges of a stage clock.
+    """
+    board = NvmlBoard("cuda:0", "stand-in-0")
+    meter = DeviceMeter(board.name, PERIOD_NS)
+    table = TelemetryTable(folder / "telemetry.csv", 20_000)
+    noted = Noted(Sampler(board, meter, table, PERIOD_NS))
+    thread = SamplingThread(noted, board.name)
+    matrix = np.ones((96, 96), np.float32)
+
+    def step() -> int:
+        for charge in range(4):
+            start_ns = time.perf_counter_ns()
+            for _ in range(5):
+                matrix @ matrix
+            total = 0
+            for number in range(2000):
+                total += number
+            meter.power.charged("train", STAGES[charge % 2], start_ns, time.perf_counter_ns())
+        return time.perf_counter_ns()
+
+    thread.start()
+    time.sleep(1.5)  # the meter's period is found
+    borders_ns = [time.perf_counter_ns()]
+    while borders_ns[-1] < borders_ns[0] + float(seconds) * S:
+        borders_ns.append(step())
+    thread.stop()
+    table.close()
+    return {"borders_ns": borders_ns, "polls_ns": noted.polls_ns, "why_ended": thread.why_ended}
+
+
+SCENES: dict[str, Callable[..., dict[str, Any]]] = {
+    "phases": phases,
+    "stages": stages,
+    "threads": threads,
+    "overhead": overhead,
+}
 
 if __name__ == "__main__":
     print(json.dumps(SCENES[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])))  # noqa: T201

@@ -13,7 +13,7 @@
      mig=0                 whether the board is cut into instances
      lost_after=N          calls that are answered before the board is lost; hang_after=N: before a call hangs
      driver=1              0: there is no driver
-     call_us=0             how long every call takes, asleep
+     call_us=0             how long every call takes, computing, as a driver does
      clock=real            or virtual: time passes only by stand_in_set_ns
 
    OLD_DRIVER, when defined, leaves out what older drivers do not have. */
@@ -92,10 +92,17 @@ static double energy_j(double s) {
     return (power ? atof(power) : a) * s;
 }
 
+static void spin_us(double us) {
+    struct timespec start, t;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do clock_gettime(CLOCK_MONOTONIC, &t);
+    while ((t.tv_sec - start.tv_sec) * 1e6 + (t.tv_nsec - start.tv_nsec) / 1e3 < us);
+}
+
 static int called(void) {
     double us = number("call_us", 0), lost = number("lost_after", -1), hang = number("hang_after", -1);
     calls++;
-    if (us) usleep((useconds_t)us);
+    if (us) spin_us(us);
     while (hang >= 0 && calls > hang) sleep(1);
     return lost >= 0 && calls > lost ? GPU_IS_LOST : SUCCESS;
 }
