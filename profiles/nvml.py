@@ -20,9 +20,9 @@ T = TypeVar("T")
 HELD_NS = 1_000_000_000
 SLOW_NS = 2_000_000_000
 PCIE_NS = 10_000_000_000
-"""How long an answer stands before its question is put again. Each question makes the training let go of the interpreter
-for a moment, so at a short period only energy and power are asked each time. Processes and limits change seldom. Traffic
-the driver counts for 20 ms, twice, while the asking thread waits."""
+"""How long an answer stands before its question is put again. Each question makes the training let go of the
+interpreter for a moment, so at a short period only energy and power are asked each time. Processes and limits change
+seldom. Traffic the driver counts for 20 ms, twice, while the asking thread waits."""
 
 LARGEST_W = 10_000
 LIMITS = 4

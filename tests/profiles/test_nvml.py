@@ -116,7 +116,7 @@ def test_a_power_averaged_over_a_second_is_of_no_stage(play: Play) -> None:
 
 
 def test_a_board_is_lost_in_the_middle(play: Play) -> None:
-    played = play("clock=virtual power=150 lost_after=2000", "phases", 2, 5, 6, 40, 41, 42)
+    played = play("clock=virtual power=150 lost_after=700", "phases", 2, 5, 6, 40, 41, 42)
     first, second, third = played["rows"]
     assert first["energy_j"] == pytest.approx(450, abs=first["error_j"])
     for row in (second, third):
@@ -128,7 +128,7 @@ def test_a_board_is_lost_in_the_middle(play: Play) -> None:
     )
 
 
-@pytest.mark.parametrize("calls", [0, 400])
+@pytest.mark.parametrize("calls", [0, 150])
 def test_a_driver_that_hangs_holds_up_nothing_for_long(play: Play, calls: int) -> None:
     started = time.monotonic()
     played = play(f"power=150 hang_after={calls}", "threads", 1, 0.5)
