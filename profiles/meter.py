@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Mapping
 from threading import Lock
 
-from profiles.attribution import Cell, Interval, StagePower
 from profiles.energy import EnergyCurve, Joules, Moment
 from profiles.guards import CHANGES, Standing, Tally
 from profiles.moves import MeterWatch, Move
 from profiles.readings import Reading
 from profiles.record import EnergyRow, Phase, StageEnergy
 from profiles.split import stage_energies
+from profiles.stage_power import Cell, Interval, StagePower
 
 GIVE_UP_NS = 2_000_000_000
 """A meter silent for so long is not waited for."""

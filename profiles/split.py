@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from profiles.attribution import BLOCKS, CELLS, FIRST_BLOCK, STEPS, Cell, Floats, PhaseSums, StagePower
 from profiles.energy import Joules
 from profiles.record import UNRESOLVED, Phase, StageEnergy
+from profiles.stage_power import BLOCKS, CELLS, FIRST_BLOCK, STEPS, Cell, Floats, PhaseSums, StagePower
 
 CONFIDENCE = 0.95
 

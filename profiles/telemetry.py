@@ -15,12 +15,12 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from profiles.attribution import Cell
 from profiles.energy import Joules, total
 from profiles.meter import DeviceMeter
 from profiles.readings import Source
 from profiles.record import EnergyRow, Phase, StageEnergy
 from profiles.sampler import Sampler, SamplingThread
+from profiles.stage_power import Cell
 from profiles.table import TelemetryTable
 
 SETTLE_S = 1.0

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from profiles.attribution import CELLS, CHARGES, PENDING, Cell, Interval, StagePower
 from profiles.energy import Joules
 from profiles.record import StageEnergy
 from profiles.split import stage_energies
+from profiles.stage_power import CELLS, CHARGES, PENDING, Cell, Interval, StagePower
 
 MS = 1_000_000
 PERIOD_NS = 100 * MS
