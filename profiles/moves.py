@@ -3,7 +3,7 @@
 A driver's energy counter stands still and jumps, on many boards every 100 ms or so. A look at it tells the energy of
 the last jump, not of the moment of looking; so what is wanted is the moment of the jump. It lies between two looks, and
 a few looks around the moment at which it is due, no more, make that a matter of milliseconds. As each look makes the
-training let go of the interpreter for a moment, only every third jump is looked for.
+training let go of the interpreter for a moment, only one jump in five is looked for.
 """
 
 from statistics import fmean, median
@@ -12,7 +12,7 @@ from typing import NamedTuple
 LOOK_NS = 5_000_000
 """Between two looks when a jump is due."""
 
-EVERY = 3
+EVERY = 5
 """Of so many jumps one is looked for."""
 
 NEEDED = 9

@@ -56,7 +56,7 @@ class Sampler:
         else:
             self._meter.looked(now_ns, self._source.read_meter())
         look_ns = self._meter.next_look_ns()
-        if look_ns is not None and abs(look_ns - self._due_ns) < self._period_ns // 4:
+        if look_ns is not None and abs(look_ns - self._due_ns) <= self._period_ns // 2:
             self._due_ns = look_ns  # one waking for both
         return self._due_ns if look_ns is None else min(self._due_ns, look_ns)
 

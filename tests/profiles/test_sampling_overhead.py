@@ -16,6 +16,8 @@ from tests.profiles.conftest import Play
 
 MOST = 0.005
 REAL = 0.05
+RUNS = 3
+"""The middle one counts: what else a machine does makes the caches colder to which a thread wakes."""
 
 
 def cost(borders_ns: list[int], polls_ns: list[tuple[int, int]]) -> tuple[float, float]:
@@ -44,10 +46,13 @@ def trimmed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @pytest.mark.slow
 def test_sampling_costs_a_training_less_than_half_a_percent(play: Play) -> None:
-    played = play("square=250:100:37 call_us=50", "overhead", 15)
-    assert played["why_ended"] == ""
-    share, error = cost(played["borders_ns"], played["polls_ns"])
-    print(f"sampling at 10 Hz: {share:.3%} of step time, standard error {error:.3%}")  # noqa: T201 - the result
+    found = []
+    for _ in range(RUNS):
+        played = play("square=250:100:37 call_us=50", "overhead", 10)
+        assert played["why_ended"] == ""
+        found.append(cost(played["borders_ns"], played["polls_ns"]))
+        print("sampling at 10 Hz: {:.3%} of step time, standard error {:.3%}".format(*found[-1]))  # noqa: T201 - the result
+    share, error = sorted(found)[RUNS // 2]
     assert share - 3 * error < MOST
     assert 3 * error < REAL / 2  # or the machine is too busy to see a real cost
 
