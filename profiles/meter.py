@@ -1,11 +1,13 @@
 """What one device is asked and answers, turned into joules per phase, power per stage and caveats.
 
 Two threads meet here: the sampling thread brings readings, the training says where phases begin and end and what ran.
-Neither asks the device while it holds the lock, so a driver that hangs holds up no training.
+What was read waits in a queue and is digested, in order, before anything begins, ends or is asked, by whoever does so;
+neither thread asks the device while it holds the lock, so a driver that hangs holds up no training.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from threading import Lock
 
 from profiles.energy import EnergyCurve, Joules, Moment
@@ -17,10 +19,7 @@ from profiles.split import stage_energies
 from profiles.stage_power import Cell, Interval, StagePower
 
 GIVE_UP_NS = 2_000_000_000
-"""A meter silent for so long is not waited for."""
-
-SETTLE_NS = 1_000_000_000
-"""Charges and intervals are joined once a second, together: a thread that wakes finds its caches cold."""
+"""A meter that is silent or stands still for so long is not waited for."""
 
 BUSY_PCT = 5
 """Above this, a device is not idle."""
@@ -68,15 +67,17 @@ class DeviceMeter:
         self.device = device
         self.why: dict[str, str] = {}
         self.power = StagePower()
+        self.answered = False
         self._lock = Lock()
         self._period_ns = period_ns
         self._counter_watch, self._power_watch = MeterWatch(), MeterWatch()
         self._counter = EnergyCurve("counter")
         self._trapezoid = EnergyCurve("trapezoid", max(10 * period_ns, GIVE_UP_NS // 2))
-        self._counted_ns: int | None = None
+        self._heard: deque[tuple[int, Reading, Move | None, bool]] = deque()
+        self._counts = False
+        self._moved_ns: int | None = None  # or first seen
         self._sampled_ns: int | None = None
         self._move: Move | None = None
-        self._settled_ns = 0
         self._only_average = False
         self._known: set[str] = set()
         self._standing = Standing()
@@ -89,64 +90,54 @@ class DeviceMeter:
     @property
     def period_ns(self) -> int | None:
         """How often the meter moves, once that is known."""
-        return (self._power_watch if self._counted_ns is None else self._counter_watch).period_ns
+        return (self._counter_watch if self._counts else self._power_watch).period_ns
 
     def looked(self, now_ns: int, reading: Reading) -> None:
-        """Take a quick look at the meter."""
-        with self._lock:
-            self._watch(now_ns, reading)
+        """Take a quick look at the meter; the sampling thread calls this, and never waits in it."""
+        self._heard.append((now_ns, reading, self._watch(now_ns, reading), False))
 
     def sampled(self, now_ns: int, reading: Reading) -> None:
-        """Take a whole sample."""
-        with self._lock:
-            self._watch(now_ns, reading)
-            if reading.power_w is not None:
-                self._sampled_ns = now_ns
-                self._trapezoid.sampled(now_ns, reading.power_w)
-                self._observe_power(now_ns, reading)
-            self._give_up(now_ns, reading)
-            self.why |= reading.why
-            self._known |= {name for name, value in zip(Reading._fields, reading, strict=True) if value is not None}
-            changes = self._between + self._standing.changes(reading)
-            if self._current is not None:
-                self._current.tally.add(reading, changes)
-            self._between = [] if self._current is not None else changes[:CHANGES]
-            if now_ns - self._settled_ns >= SETTLE_NS:
-                self._settled_ns = now_ns
-                self.power.settle()
+        """Take a whole sample, likewise."""
+        self.answered = True
+        self._heard.append((now_ns, reading, self._watch(now_ns, reading), True))
+
+    def digest(self) -> None:
+        """Make of what was heard what it means: every second, and before anything begins, ends or is asked."""
+        with self._digested():
+            self.power.settle()
 
     def next_look_ns(self) -> int | None:
         """Return when the meter may move, where a look then is worth it."""
-        if self._counted_ns is not None:
+        if self._counts:
             return self._counter_watch.next_look_ns()
         return self._power_watch.next_look_ns() if self._power_watch.period_ns is None else None
 
     def idle_begins(self, start_ns: int) -> None:
         """Begin to measure the idle device."""
-        with self._lock:
+        with self._digested():
             self._current = self._idle = Stretch(start_ns, (self._counter, self._trapezoid), self._standing.foreign)
 
     def idle_ends(self, end_ns: int) -> None:
         """End it."""
-        with self._lock:
+        with self._digested():
             assert self._idle is not None  # noqa: S101 - begun before
             self._idle.end(end_ns)
             self._current = None
 
     def idle_w(self) -> float | None:
         """Return the power of the idle device, once its last reading has come."""
-        with self._lock:
+        with self._digested():
             return self._idle_w()
 
     def phase_begins(self, phase: Phase, epoch: int, start_ns: int) -> None:
         """Begin a phase, or what is left of it after an interruption."""
-        with self._lock:
+        with self._digested():
             self._current = Stretch(start_ns, (self._counter, self._trapezoid), self._standing.foreign)
             self._current_name = phase, epoch
 
     def phase_ends(self, end_ns: int) -> None:
         """End the phase."""
-        with self._lock:
+        with self._digested():
             assert self._current is not None  # noqa: S101 - begun before
             assert self._current_name is not None  # noqa: S101
             self._current.end(end_ns)
@@ -155,14 +146,14 @@ class DeviceMeter:
 
     def waits(self) -> bool:
         """Whether something has ended whose energy is not yet known."""
-        with self._lock:
+        with self._digested():
             idle = [self._idle] if self._idle is not None else []
             return any(stretch.joules() is None for stretch in (*idle, *(ended for *_, ended in self._ended)))
 
     def take_settled(self) -> list[EnergyRow]:
         """Return the phases whose energy is known by now, or known not to be; each once, in order."""
         rows = []
-        with self._lock:
+        with self._digested():
             while self._ended and (joules := self._ended[0][2].joules()) is not None:
                 rows.append(self._row(*self._ended.popleft(), joules))
         return rows
@@ -170,7 +161,7 @@ class DeviceMeter:
     def stage_energies(self, phase: Phase, exposed_s: Mapping[Cell, float], total: Joules) -> tuple[StageEnergy, ...]:
         """Estimate what each stage of a phase cost; see `split.stage_energies`."""
         why_not = "" if not self._only_average else "the board tells only a power averaged over about a second"
-        with self._lock:
+        with self._digested():
             self.power.settle()
             return stage_energies(self.power, phase, self.device, exposed_s, total, self._idle_w(), why_not)
 
@@ -190,7 +181,7 @@ class DeviceMeter:
 
     def give_up(self, why: str) -> None:
         """Wait for no reading any more."""
-        with self._lock:
+        with self._digested():
             self._counter.give_up(why)
             self._trapezoid.give_up(why)
 
@@ -216,16 +207,45 @@ class DeviceMeter:
             caveats="; ".join(stretch.tally.caveats()),
         )
 
-    def _watch(self, now_ns: int, reading: Reading) -> None:
+    def _watch(self, now_ns: int, reading: Reading) -> Move | None:
         if reading.energy_j is not None:
-            self._counted_ns = now_ns
-            move = self._counter_watch.look(now_ns, reading.energy_j)
-            if move is not None:
-                self._observe_counter(move)
-        elif reading.power_w is not None and self._counted_ns is None:
+            self._counts = True
+            return self._counter_watch.look(now_ns, reading.energy_j)
+        if reading.power_w is not None and not self._counts:
             self._power_watch.look(now_ns, reading.power_w)
         else:
             self._counter_watch.missed()
+        return None
+
+    @contextmanager
+    def _digested(self) -> Iterator[None]:
+        """Hold the lock, with everything digested that was heard."""
+        with self._lock:
+            self._digest()
+            yield
+
+    def _digest(self) -> None:
+        while self._heard:
+            now_ns, reading, move, whole = self._heard.popleft()
+            if move is not None:
+                self._observe_counter(move)
+            if move is not None or (self._moved_ns is None and reading.energy_j is not None):
+                self._moved_ns = now_ns
+            if whole:
+                self._digest_sample(now_ns, reading)
+
+    def _digest_sample(self, now_ns: int, reading: Reading) -> None:
+        if reading.power_w is not None:
+            self._sampled_ns = now_ns
+            self._trapezoid.sampled(now_ns, reading.power_w)
+            self._observe_power(now_ns, reading)
+        self._give_up(now_ns, reading)
+        self.why |= reading.why
+        self._known |= {name for name, value in zip(Reading._fields, reading, strict=True) if value is not None}
+        changes = self._between + self._standing.changes(reading)
+        if self._current is not None:
+            self._current.tally.add(reading, changes)
+        self._between = [] if self._current is not None else changes[:CHANGES]
 
     def _observe_counter(self, move: Move) -> None:
         self._counter.counted(*move)
@@ -239,17 +259,17 @@ class DeviceMeter:
 
     def _observe_power(self, now_ns: int, reading: Reading) -> None:
         """Take an instant power for that of the time since it last moved; an average is of no stage."""
-        self._only_average = self._counted_ns is None and reading.power_source == "average"
-        if self._counted_ns is None and reading.power_source == "instant" and reading.power_w is not None:
+        self._only_average = not self._counts and reading.power_source == "average"
+        if not self._counts and reading.power_source == "instant" and reading.power_w is not None:
             span_ns = min(self._power_watch.period_ns or self._period_ns, self._period_ns)
             interval = Interval(now_ns - span_ns, now_ns, reading.power_w * span_ns / 1e9, span_ns // 2)
             self.power.observe(interval, span_ns)
 
     def _give_up(self, now_ns: int, reading: Reading) -> None:
-        """Answer what waits for a meter that does not speak, or never did."""
-        for value, since_ns, curve, column in (
-            (reading.energy_j, self._counted_ns, self._counter, "energy_j"),
-            (reading.power_w, self._sampled_ns, self._trapezoid, "power_w"),
+        """Answer what waits for a meter that stands still, does not speak, or never did."""
+        for curve, since_ns, column in (
+            (self._counter, self._moved_ns, "energy_j"),
+            (self._trapezoid, self._sampled_ns, "power_w"),
         ):
-            if value is None and (since_ns is None or now_ns - since_ns > GIVE_UP_NS):
-                curve.give_up(reading.why.get(column) or reading.why.get("device") or "the device does not tell")
+            if since_ns is None or now_ns - since_ns > GIVE_UP_NS:
+                curve.give_up(reading.why.get(column) or reading.why.get("device") or "the meter tells nothing new")

@@ -17,12 +17,14 @@ from profiles.record import PowerSource
 
 T = TypeVar("T")
 
-HELD_NS = 1_000_000_000
-SLOW_NS = 2_000_000_000
-PCIE_NS = 10_000_000_000
-"""How long an answer stands before its question is put again. Each question makes the training let go of the
-interpreter for a moment, so at a short period only energy and power are asked each time. Processes and limits change
-seldom. Traffic the driver counts for 20 ms, twice, while the asking thread waits."""
+ROUND_NS = 950_000_000
+"""Once a second, or a little less as nobody comes to the nanosecond, a round of all other questions is put; energy and
+power are asked each time. Each question makes the training let go of the interpreter for a moment."""
+
+SELDOM = 2
+SELDOM_PCIE = 10
+"""Of so many rounds one asks for limits and processes, which change seldom, and for traffic, which the driver counts
+for 20 ms, twice, while the asking thread waits."""
 
 LARGEST_W = 10_000
 LIMITS = 4
@@ -74,59 +76,42 @@ class NvmlBoard:
         self._board: Any = None
         self._closed = ""
         self._shared = ""
+        self._together = True
         self._refused: set[tuple[str, int]] = set()
         self._why: dict[str, str] = {}
         self._limit_w: float | None = None
-        self._due_ns: dict[str, int] = {}
-        self._standing: dict[str, float | tuple[str, ...] | None] = {}
-        self._now_and_then: dict[str, tuple[int, tuple[Callable[[], float | tuple[str, ...]], ...]]] = {
-            "throttle": (HELD_NS, (self._throttle, self._throttle_old)),
-            "utilization_pct": (HELD_NS, (self._utilization_pct,)),
-            "memory_bytes": (HELD_NS, (self._memory_v2_bytes, self._memory_bytes)),
-            "temperature_c": (HELD_NS, (self._temperature_c, self._temperature_old_c)),
-            "sm_clock_mhz": (HELD_NS, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_SM),)),
-            "memory_clock_mhz": (HELD_NS, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM),)),
-            "power_limit_w": (SLOW_NS, (self._enforced_limit_w, self._set_limit_w)),
-            "clock_limit_mhz": (SLOW_NS, (self._application_mhz, self._highest_mhz)),
-            "foreign_processes": (SLOW_NS, (self._foreign_processes,)),
-            "pcie_rx_bytes_per_s": (PCIE_NS, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_RX_BYTES),)),
-            "pcie_tx_bytes_per_s": (PCIE_NS, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_TX_BYTES),)),
-        }
+        self._due_ns = 0
+        self._rounds = 0
+        self._held: dict[str, Any] = {}
+        self._questions: tuple[tuple[str, int, tuple[Callable[[], Any], ...]], ...] = (
+            ("utilization_pct", 1, (self._utilization_pct,)),
+            ("memory_bytes", 1, (self._memory_v2_bytes, self._memory_bytes)),
+            ("temperature_c", 1, (self._temperature_c, self._temperature_old_c)),
+            ("sm_clock_mhz", 1, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_SM),)),
+            ("memory_clock_mhz", 1, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM),)),
+            ("throttle", 1, (self._throttle, self._throttle_old)),
+            ("power_limit_w", SELDOM, (self._enforced_limit_w, self._set_limit_w)),
+            ("clock_limit_mhz", SELDOM, (self._application_mhz, self._highest_mhz)),
+            ("pcie_rx_bytes_per_s", SELDOM_PCIE, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_RX_BYTES),)),
+            ("pcie_tx_bytes_per_s", SELDOM_PCIE, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_TX_BYTES),)),
+            ("foreign_processes", SELDOM, (self._foreign_processes,)),
+        )
 
     def read(self, now_ns: int) -> Reading:
-        """Ask energy and power, and whatever else was not asked for a while."""
+        """Ask energy and power, and once a second everything else; its answers stand until then."""
         if not self._opened():
             return Reading(why={"device": self._closed})
-        energy_j = self.read_counter()
-        power_w, source = self._ask("power_w", self._instant_w, self._average_w) or (None, None)
-        reading = Reading(
-            energy_j=energy_j,
-            power_w=power_w,
-            power_source=source,
-        )
-        told: dict[str, Any] = {}
-        for place, (column, (stands_ns, questions)) in enumerate(self._now_and_then.items()):
-            if now_ns >= self._due_ns.get(column, now_ns):
-                first_ns = stands_ns * place // len(self._now_and_then)  # later on, not all at once
-                self._due_ns[column] = now_ns + stands_ns - (first_ns if column not in self._due_ns else 0)
-                self._standing[column] = self._ask(column, *questions)
-            elif stands_ns > HELD_NS:
-                continue  # its row is that of the moment it was asked
-            told[column] = self._standing[column]
-        return reading._replace(**told, why=dict(self._why))
+        meter = self._meter()
+        if now_ns >= self._due_ns:
+            self._due_ns = now_ns + ROUND_NS
+            due = ((name, questions) for name, seldom, questions in self._questions if self._rounds % seldom == 0)
+            self._held = {name: self._ask(name, *questions) for name, questions in due}
+            self._rounds += 1
+        return Reading(*meter, **self._held, why=self._why)
 
     def read_meter(self) -> Reading:
-        """Ask for the counter alone, or where the board has none for its power."""
-        if not self._opened():
-            return Reading()
-        if ("energy_j", 0) not in self._refused:
-            return Reading(energy_j=self.read_counter())
-        power_w, source = self._ask("power_w", self._instant_w, self._average_w) or (None, None)
-        return Reading(power_w=power_w, power_source=source)
-
-    def read_counter(self) -> float | None:
-        """Return the joules since the driver was loaded, where the board counts them."""
-        return self._ask("energy_j", self._counter_j)
+        """Ask for energy and power alone."""
+        return Reading(*self._meter()) if self._opened() else Reading()
 
     def power_limit_w(self) -> float | None:
         """Return the power that the board may draw, as it is enforced."""
@@ -164,36 +149,60 @@ class NvmlBoard:
 
     def _ask(self, column: str, *questions: Callable[[], T]) -> T | None:
         """Put the first of *questions* that the board answers; where none is, note why *column* is unknown."""
+        why = self._why.get(column, "")
         for place, question in enumerate(questions):
             if (column, place) in self._refused:
                 continue
             try:
                 answer = question()
             except _UnusableError as error:
-                self._why[column] = str(error)
+                why = str(error)
             except pynvml.NVMLError as error:
-                self._why[column] = f"NVML: {error}"
+                why = f"NVML: {error}"
                 if error.value in _NEVER:
                     self._refused.add((column, place))
             else:
-                self._why.pop(column, None)
+                if column in self._why:
+                    self._why = {name: reason for name, reason in self._why.items() if name != column}
                 return answer
+        if self._why.get(column) != why:
+            self._why = {**self._why, column: why}  # readings keep what stood when they were taken
         return None
 
     def _refuse_shared(self) -> None:
         if self._shared:
             raise _UnusableError(self._shared)
 
+    def _meter(self) -> tuple[float | None, float | None, PowerSource | None]:
+        """Ask for energy and power: in one call where the board can, from the first failure on one by one."""
+        if self._together:
+            try:
+                return self._energy_and_power()
+            except (pynvml.NVMLError, _UnusableError):
+                self._together = False
+        energy_j = self._ask("energy_j", self._counter_j)
+        power_w, source = self._ask("power_w", self._instant_w, self._average_w) or (None, None)
+        return energy_j, power_w, source
+
+    def _energy_and_power(self) -> tuple[float, float, PowerSource]:
+        energy, power = self._fields(pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, pynvml.NVML_FI_DEV_POWER_INSTANT)
+        return energy.ullVal / 1000, self._plausible_w(power.uiVal), "instant"
+
+    def _fields(self, *fields: int) -> list[Any]:
+        self._refuse_shared()
+        told = pynvml.nvmlDeviceGetFieldValues(self._board, fields)
+        for field in told:
+            if field.nvmlReturn != pynvml.NVML_SUCCESS:
+                raise pynvml.NVMLError(field.nvmlReturn)
+        return [field.value for field in told]
+
     def _counter_j(self) -> float:
         self._refuse_shared()
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._board)) / 1000
 
     def _instant_w(self) -> tuple[float, PowerSource]:
-        self._refuse_shared()
-        value = pynvml.nvmlDeviceGetFieldValues(self._board, [pynvml.NVML_FI_DEV_POWER_INSTANT])[0]
-        if value.nvmlReturn != pynvml.NVML_SUCCESS:
-            raise pynvml.NVMLError(value.nvmlReturn)
-        return self._plausible_w(value.value.uiVal), "instant"
+        (power,) = self._fields(pynvml.NVML_FI_DEV_POWER_INSTANT)
+        return self._plausible_w(power.uiVal), "instant"
 
     def _average_w(self) -> tuple[float, PowerSource]:
         self._refuse_shared()

@@ -88,8 +88,9 @@ class TelemetryRow(NamedTuple):
     thinned, `samples` says how many samples the row stands for: power, utilisation, clocks and traffic are their means,
     memory, temperature and foreign processes their largest, `throttle` every reason met, the rest the last of them.
 
-    Energy and power are of the moment; throttling, utilisation, memory, temperature and clocks were asked in the last
-    second; limits, traffic and processes are asked less often and their fields are empty in between.
+    Energy and power are of the moment, everything else of the last second; limits, traffic and processes are asked less
+    often and their fields are empty in between. A device's rows are in order; where `time_s` falls, the machine was
+    started anew between an interruption and its resumption.
     An empty field is otherwise unknown; it is never 0. `unavailable` says why,
     in the first row to which it applies and whenever it changes. `energy_j` is the driver's counter as it stood,
     `power_source` what kind of power it is; of a CPU, utilisation and memory are the whole machine's.

@@ -1,5 +1,10 @@
-"""The thread that reads one device: everything at a steady pace, and its meter once more when that is due to move."""
+"""The thread that reads one device: everything at a steady pace, and its meter once more when that is due to move.
 
+A thread that wakes finds cold caches, and each call of the driver hands the interpreter over twice, so a waking only
+reads and keeps what it read. Once a second all of it is digested together.
+"""
+
+from collections import deque
 from collections.abc import Callable
 from threading import Event, Thread
 from time import perf_counter_ns, sleep
@@ -13,8 +18,10 @@ from profiles.table import TelemetryTable
 STOP_S = 2.0
 """How long a driver may take for its last answer before the run goes on without it."""
 
-
 LONGEST_SLEEP_S = 0.1
+
+DIGEST_NS = 1_000_000_000
+"""Between two digestions."""
 
 
 class Sampler:
@@ -43,28 +50,35 @@ class Sampler:
         self._period_ns = period_ns
         self._now_ns = now_ns
         self._due_ns: int | None = None
+        self._digest_ns = 0
+        self._samples: deque[tuple[int, Reading]] = deque()
         self._last: tuple[int, float] | None = None
         self._told = ""
 
     def poll(self) -> int:
         """Do what is due; return when to come again."""
-        now_ns = self._now_ns()
+        now_ns = self._now_ns()  # the counter's moment; after, this thread may wait for others
         if self._due_ns is None or now_ns >= self._due_ns:
-            self._sample(now_ns)
+            reading = self._source.read(now_ns)
+            self._meter.sampled(now_ns, reading)
+            self._samples.append((now_ns, reading))
             late_ns = 0 if self._due_ns is None else (now_ns - self._due_ns) % self._period_ns
             self._due_ns = now_ns - late_ns + self._period_ns
         else:
             self._meter.looked(now_ns, self._source.read_meter())
+        if now_ns >= self._digest_ns:
+            self._digest_ns = now_ns + DIGEST_NS
+            self.digest()
         look_ns = self._meter.next_look_ns()
         if look_ns is not None and abs(look_ns - self._due_ns) <= self._period_ns // 2:
             self._due_ns = look_ns  # one waking for both
         return self._due_ns if look_ns is None else min(self._due_ns, look_ns)
 
-    def _sample(self, now_ns: int) -> None:
-        """Read everything. *now_ns*, taken before, is the counter's moment: after, this thread may wait for others."""
-        reading = self._source.read(now_ns)
-        self._meter.sampled(now_ns, reading)
-        self._table.add(self._row(now_ns, reading))
+    def digest(self) -> None:
+        """Make joules and rows of what was read; what nobody can wait for is done here, not at each waking."""
+        self._meter.digest()
+        samples = [self._samples.popleft() for _ in range(len(self._samples))]
+        self._table.add([self._row(now_ns, reading) for now_ns, reading in samples])
 
     def _row(self, now_ns: int, reading: Reading) -> TelemetryRow:
         power_w, source = reading.power_w, reading.power_source

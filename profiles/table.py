@@ -1,10 +1,8 @@
 """`telemetry.csv`: rows as they come, and never more than a given number of them.
 
 When the table is full, neighbours of one device are merged, two into one, and from then on a row stands for twice as
-many samples. What is kept of the samples of a row, `TelemetryRow` says.
-
-Rows go to the file once a second: a process that is killed loses no more, and the sampling thread, whose caches are
-cold each time it wakes, pays for a file once and not for every row.
+many samples. What is kept of the samples of a row, `TelemetryRow` says. A process that is killed loses those
+of the row that was not yet whole, and what was read in its last second.
 """
 
 import csv
@@ -31,9 +29,6 @@ _LARGEST = ("memory_bytes", "temperature_c", "foreign_processes")
 _LAST = ("power_source", "energy_j", "power_limit_w", "clock_limit_mhz")
 
 
-WRITE_S = 1.0
-
-
 class TelemetryTable:
     """The table of one run's devices.
 
@@ -50,54 +45,62 @@ class TelemetryTable:
         self._lock = Lock()
         self._closed = False  # a thread that was left behind may still come
         self._waiting: dict[str, list[TelemetryRow]] = {}
-        self._finished: list[TelemetryRow] = []
         rows = _read(path) if path.exists() else []
         _write(path, rows)
         self._rows = len(rows)
         self._samples = max((row.samples for row in rows), default=1)
 
-    def add(self, row: TelemetryRow) -> None:
-        """Add one sample; when enough have come for a row, it is finished."""
+    def add(self, rows: Iterable[TelemetryRow]) -> None:
+        """Add samples, one row each; when enough have come for a row of the file, it is written."""
         with self._lock:
-            waiting = self._waiting.setdefault(row.device, [])
-            waiting.append(row)
-            if len(waiting) >= self._samples:
-                self._finished.append(merge(waiting))
-                waiting.clear()
-            if self._finished and row.time_s - self._finished[0].time_s >= WRITE_S:
-                self._write_finished()
+            finished = []
+            for row in rows:
+                waiting = self._waiting.setdefault(row.device, [])
+                waiting.append(row)
+                if len(waiting) >= self._samples:
+                    finished.append(merge(waiting))
+                    waiting.clear()
+            self._append(finished)
 
     def close(self) -> None:
         """Write what waits, and end."""
         with self._lock:
-            self._finished += [merge(waiting) for waiting in self._waiting.values() if waiting]
-            self._waiting.clear()
-            self._write_finished()
+            self._append([merge(waiting) for waiting in self._waiting.values() if waiting])
             self._closed = True
 
-    def _write_finished(self) -> None:
-        """Append what is finished; a disk that is full ends the table, not the run."""
-        rows, self._finished = self._finished, []
-        if self.why_broken or self._closed:
+    def _append(self, rows: list[TelemetryRow]) -> None:
+        """Append to the file; a disk that is full ends the table, not the run."""
+        if not rows or self.why_broken or self._closed:
             return
         try:
             if self._rows + len(rows) > self._max_rows:
-                self._thin()
-            write_csv(self._path, TelemetryRow._fields, rows, append=True)
-            self._rows += len(rows)
+                self._thin(rows)
+            else:
+                write_csv(self._path, TelemetryRow._fields, rows, append=True)
+                self._rows += len(rows)
         except OSError as error:
             self.why_broken = f"{self._path.name} ends early: {error.strerror}"
 
-    def _thin(self) -> None:
-        """Merge neighbours, two into one."""
-        rows = _read(self._path)
-        pairs: list[TelemetryRow] = []
-        for device in dict.fromkeys(row.device for row in rows):
-            mine = [row for row in rows if row.device == device]
-            pairs += [merge(mine[i : i + 2]) for i in range(0, len(mine), 2)]
-        pairs.sort(key=lambda row: row.time_s)
-        _write(self._path, pairs)
-        self._rows, self._samples = len(pairs), 2 * self._samples
+    def _thin(self, more: list[TelemetryRow]) -> None:
+        """Merge neighbours until the table has room for *more*."""
+        rows = _read(self._path) + more
+        while len(rows) > self._max_rows:
+            rows, self._samples = _thinned(rows), 2 * self._samples
+        _write(self._path, rows)
+        self._rows = len(rows)
+
+
+def _thinned(rows: list[TelemetryRow]) -> list[TelemetryRow]:
+    """Merge neighbours of one device, two into one, in the order in which they came: a reboot sets the clock back."""
+    firsts: dict[str, TelemetryRow] = {}
+    pairs = []
+    for row in rows:
+        first = firsts.pop(row.device, None)
+        if first is None:
+            firsts[row.device] = row
+        else:
+            pairs.append(merge((first, row)))
+    return [*pairs, *firsts.values()]
 
 
 def merge(rows: Sequence[TelemetryRow]) -> TelemetryRow:

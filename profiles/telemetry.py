@@ -6,7 +6,7 @@ with Telemetry(sources, config, path) as telemetry:
     rows = telemetry.settled()
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Event
@@ -23,9 +23,8 @@ from profiles.sampler import Sampler, SamplingThread
 from profiles.stage_power import Cell
 from profiles.table import TelemetryTable
 
-SETTLE_S = 1.0
-"""How long the last reading after a phase is waited for, where that is asked for."""
-
+SETTLE_S = 1.5
+"""How long the first reading, and the last one after a phase, are waited for."""
 
 BESIDE_NS = 1_000_000_000
 """Devices beside the one whose stages are charged are read no more often than this."""
@@ -36,7 +35,7 @@ class TelemetryConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    period_ms: int = Field(default=100, ge=10, le=60_000, description="milliseconds between two samples of a device")
+    period_ms: int = Field(default=100, ge=10, le=1000, description="milliseconds between two samples of a device")
     idle_s: float = Field(
         default=2.0, ge=0, le=600, allow_inf_nan=False, description="seconds of idle power measured before; 0: none"
     )
@@ -59,16 +58,20 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._table = TelemetryTable(path, config.max_rows)
         periods_ns = [period_ns, *[max(period_ns, BESIDE_NS)] * (len(sources) - 1)]
         self._meters = [DeviceMeter(source.name, of_ns) for source, of_ns in zip(sources, periods_ns, strict=True)]
-        self._threads = [
-            SamplingThread(Sampler(source, meter, self._table, of_ns), source.name)
+        self._samplers = [
+            Sampler(source, meter, self._table, of_ns)
             for source, meter, of_ns in zip(sources, self._meters, periods_ns, strict=True)
+        ]
+        self._threads = [
+            SamplingThread(sampler, source.name) for sampler, source in zip(self._samplers, sources, strict=True)
         ]
         self._phase: Phase | None = None
 
     def __enter__(self) -> Self:
-        """Start reading; measure idle power."""
+        """Start reading; once every device has answered, or does not, measure idle power."""
         for thread in self._threads:
             thread.start()
+        _wait_until(lambda: all(meter.answered for meter in self._meters))
         if self._config.idle_s > 0:
             for meter in self._meters:
                 meter.idle_begins(perf_counter_ns())
@@ -81,8 +84,9 @@ class Telemetry(AbstractContextManager["Telemetry"]):
     def __exit__(self, *_: object) -> None:
         """Wait for the last phases' readings, no longer than a moment, and stop reading."""
         self.settle()
-        for thread, meter in zip(self._threads, self._meters, strict=True):
+        for thread, sampler, meter in zip(self._threads, self._samplers, self._meters, strict=True):
             thread.stop()
+            sampler.digest()
             meter.give_up(thread.why_ended or "no reading came after it")
         self._table.close()
 
@@ -112,9 +116,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
     def settle(self) -> None:
         """Wait for the readings after the last phase, no longer than a moment: a device may never answer."""
-        deadline_ns, pause = perf_counter_ns() + round(SETTLE_S * 1e9), Event()
-        while any(meter.waits() for meter in self._meters) and perf_counter_ns() < deadline_ns:
-            pause.wait(0.01)
+        _wait_until(lambda: not any(meter.waits() for meter in self._meters))
 
     def stage_energies(
         self, phase: Phase, exposed_s: Mapping[Cell, float], rows: Iterable[EnergyRow]
@@ -145,3 +147,9 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             if thread.why_ended
         ]
         return said + ([self._table.why_broken] if self._table.why_broken else [])
+
+
+def _wait_until(done: Callable[[], bool]) -> None:
+    deadline_ns, pause = perf_counter_ns() + round(SETTLE_S * 1e9), Event()
+    while not done() and perf_counter_ns() < deadline_ns:
+        pause.wait(0.01)

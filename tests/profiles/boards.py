@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from profiles.energy import Joules
+from profiles.host import Host
 from profiles.meter import DeviceMeter
 from profiles.nvml import NvmlBoard
+from profiles.readings import Source
 from profiles.record import Direction
 from profiles.sampler import Sampler, SamplingThread
 from profiles.table import TelemetryTable
@@ -55,6 +57,7 @@ class VirtualRun:
     def result(self) -> dict[str, Any]:
         """Return what came of it, a moment later."""
         self.until(self.now_ns + S)
+        self._sampler.digest()
         self.table.close()
         return {
             "rows": [row._asdict() for row in self.meter.take_settled()],
@@ -139,17 +142,17 @@ class Noted:
         return due_ns
 
 
-def overhead(folder: Path, seconds: str) -> dict[str, Any]:
+def overhead(folder: Path, seconds: str, of: str = "board") -> dict[str, Any]:
     """Time steps of a millisecond or so beside a sampling thread; tell each, and when the thread worked.
 
     A step is what a training's is to the interpreter: short calls that hold its lock, some that let go of it, and
     charges of a stage clock.
     """
-    board = NvmlBoard("cuda:0", "stand-in-0")
-    meter = DeviceMeter(board.name, PERIOD_NS)
+    source: Source = NvmlBoard("cuda:0", "stand-in-0") if of == "board" else Host()
+    meter = DeviceMeter(source.name, PERIOD_NS)
     table = TelemetryTable(folder / "telemetry.csv", 20_000)
-    noted = Noted(Sampler(board, meter, table, PERIOD_NS))
-    thread = SamplingThread(noted, board.name)
+    noted = Noted(Sampler(source, meter, table, PERIOD_NS))
+    thread = SamplingThread(noted, source.name)
     matrix = np.ones((96, 96), np.float32)
 
     def step() -> int:
@@ -165,12 +168,19 @@ def overhead(folder: Path, seconds: str) -> dict[str, Any]:
 
     thread.start()
     time.sleep(1.5)  # the meter's period is found
+    computed_ns = -time.thread_time_ns()
     borders_ns = [time.perf_counter_ns()]
     while borders_ns[-1] < borders_ns[0] + float(seconds) * S:
         borders_ns.append(step())
+    computed_ns += time.thread_time_ns()
     thread.stop()
     table.close()
-    return {"borders_ns": borders_ns, "polls_ns": noted.polls_ns, "why_ended": thread.why_ended}
+    return {
+        "borders_ns": borders_ns,
+        "polls_ns": noted.polls_ns,
+        "why_ended": thread.why_ended,
+        "waited": 1 - computed_ns / (borders_ns[-1] - borders_ns[0]),
+    }
 
 
 SCENES: dict[str, Callable[..., dict[str, Any]]] = {

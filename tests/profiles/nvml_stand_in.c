@@ -13,6 +13,7 @@
      mig=0                 whether the board is cut into instances
      lost_after=N          calls that are answered before the board is lost; hang_after=N: before a call hangs
      driver=1              0: there is no driver
+     init_ms=0             how long the library takes to open
      call_us=0             how long every call takes, computing, as a driver does
      clock=real            or virtual: time passes only by stand_in_set_ns
 
@@ -112,6 +113,7 @@ static int called(void) {
 int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     if (!number("driver", 1)) return DRIVER_NOT_LOADED;
+    usleep(number("init_ms", 0) * 1000);
     if (!counted_from_ns) counted_from_ns = is_virtual() ? 0 : now_ns();
     for (int i = 0; i < 8; i++) boards[i] = (device){i, 0}, instances[i] = (device){i, 1};
     return SUCCESS;
@@ -151,24 +153,34 @@ int nvmlDeviceGetMigMode(device *d, unsigned *current, unsigned *pending) {
     return SUCCESS;
 }
 
-int nvmlDeviceGetTotalEnergyConsumption(device *d, unsigned long long *mj) {
-    double period = number("counter_ms", 100) / 1000;
-    if (!period || d->instance) return NOT_SUPPORTED;
-    ANSWER(double s = since_s(now_ns()); s = (int64_t)(s / period) * period; *mj = energy_j(s) * 1000 + 1e6);
+static unsigned long long counter_mj(void) {
+    double period = number("counter_ms", 100) / 1000, s = since_s(now_ns());
+    return energy_j((int64_t)(s / period) * period) * 1000 + 1e6;
 }
+int nvmlDeviceGetTotalEnergyConsumption(device *d, unsigned long long *mj) {
+    if (!number("counter_ms", 100) || d->instance) return NOT_SUPPORTED;
+    ANSWER(*mj = counter_mj());
+}
+static unsigned power_mw(void) { return number("garbage", 0) ? 4294967295u : power_w(since_s(now_ns())) * 1000; }
 int nvmlDeviceGetPowerUsage(device *d, unsigned *mw) {
     if (d->instance) return NOT_SUPPORTED;
-    ANSWER(*mw = number("garbage", 0) ? 4294967295u : power_w(since_s(now_ns())) * 1000);
+    ANSWER(*mw = power_mw());
 }
 #ifndef OLD_DRIVER
-typedef struct { unsigned field, scope; int64_t at, latency; int type, result; union { unsigned u; double d; } value; } field;
+typedef struct {
+    unsigned field, scope; int64_t at, latency; int type, result;
+    union { unsigned u; double d; unsigned long long ull; } value;
+} field;
 int nvmlDeviceGetFieldValues(device *d, int count, field *values) {
-    (void)d;
-    for (int i = 0; i < count; i++) {
-        values[i].result = values[i].field == 186 && number("instant", 1) ? SUCCESS : NOT_SUPPORTED;
-        values[i].value.u = number("garbage", 0) ? 4294967295u : power_w(since_s(now_ns())) * 1000;
+    int e = called();
+    for (int i = 0; !e && i < count; i++) {
+        int energy = values[i].field == 83 && number("counter_ms", 100);
+        int power = values[i].field == 186 && number("instant", 1);
+        values[i].result = (energy || power) && !d->instance ? SUCCESS : NOT_SUPPORTED;
+        if (energy) values[i].value.ull = counter_mj();
+        if (power) values[i].value.u = power_mw();
     }
-    return called();
+    return e;
 }
 int nvmlDeviceGetMemoryInfo_v2(device *d, unsigned char *memory) {
     (void)d;

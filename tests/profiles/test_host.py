@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import psutil
 import pytest
 
 from profiles.host import Host, packages
+
+S = 1_000_000_000
 
 
 def package(powercap: Path, name: str, energy_uj: int, range_uj: int = 1000, kind: str = "package-0") -> Path:
@@ -42,6 +45,13 @@ def test_a_kernel_without_counter_says_so(tmp_path: Path) -> None:
     assert 0 <= reading.utilization_pct <= 100
     assert reading.memory_bytes is not None
     assert reading.memory_bytes > 1 << 20
+
+
+def test_load_and_memory_are_asked_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, answers = Host(powercap=tmp_path), iter([10.0, 20.0, 30.0])
+    monkeypatch.setattr(psutil, "cpu_percent", lambda: next(answers))
+    told = [host.read(now_ns).utilization_pct for now_ns in range(0, 3 * S, S // 10)]
+    assert told == [10.0] * 10 + [20.0] * 10 + [30.0] * 10
 
 
 def test_a_counter_for_other_users_only_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

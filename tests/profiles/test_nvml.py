@@ -176,6 +176,13 @@ def test_an_instance_tells_its_memory_and_its_boards_clocks(play: Play, tmp_path
     assert first["sm_clock_mhz"] == 1700
 
 
+@pytest.mark.parametrize("init_ms", [0, 400])
+def test_idle_power_is_known_however_long_the_driver_takes_to_open(play: Play, init_ms: int) -> None:
+    played = play(f"power=150 utilization=0 init_ms={init_ms}", "threads", 1, 0.1)
+    assert played["idle_w"]["cuda:0"] == pytest.approx(150, rel=0.01)
+    assert played["caveats"] == []
+
+
 def test_each_board_has_its_own_rows(play: Play, tmp_path: Path) -> None:
     played = play("boards=2 power=150", "threads", 2, 0.3)
     rows = {(row["device"], row["epoch"]): row["energy_j"] for row in played["rows"]}
@@ -200,3 +207,9 @@ def test_a_limit_that_changed_before_a_phase_is_told_of_the_next(play: Play) -> 
     assert row["caveats"] == "power limit changed from 300 W to 250 W"
     (row,) = play("clock=virtual limit_w=300:30:250", "phases", 5, 10)["rows"]
     assert row["caveats"] == ""
+
+
+def test_a_counter_that_stands_still_is_not_waited_for(play: Play) -> None:
+    (row,) = play("clock=virtual power=150 counter_ms=1e9", "phases", 5, 10, driver="new")["rows"]
+    assert row["method"] == "trapezoid"
+    assert row["energy_j"] == pytest.approx(750, rel=0.01)

@@ -19,6 +19,9 @@ REAL = 0.05
 RUNS = 3
 """The middle one counts: what else a machine does makes the caches colder to which a thread wakes."""
 
+BUSY = 0.02
+"""Where a thread that only computes waited for more than this of the time, other programs had its processor."""
+
 
 def cost(borders_ns: list[int], polls_ns: list[tuple[int, int]]) -> tuple[float, float]:
     """Return what sampling adds to a second of steps, and the standard error of that."""
@@ -45,16 +48,20 @@ def trimmed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @pytest.mark.slow
-def test_sampling_costs_a_training_less_than_half_a_percent(play: Play) -> None:
+@pytest.mark.parametrize("device", ["board", "host"])
+def test_sampling_costs_a_training_less_than_half_a_percent(play: Play, device: str) -> None:
     found = []
     for _ in range(RUNS):
-        played = play("square=250:100:37 call_us=50", "overhead", 10)
+        played = play("square=250:100:37 call_us=50", "overhead", 10, device)
         assert played["why_ended"] == ""
-        found.append(cost(played["borders_ns"], played["polls_ns"]))
-        print("sampling at 10 Hz: {:.3%} of step time, standard error {:.3%}".format(*found[-1]))  # noqa: T201 - the result
+        share, error = cost(played["borders_ns"], played["polls_ns"])
+        print(f"sampling a {device}: {share:.3%} of step time, standard error {error:.3%}")  # noqa: T201 - the result
+        if played["waited"] > BUSY:
+            pytest.skip(f"other programs had the processor for {played['waited']:.0%} of the time")
+        found.append((share, error))
     share, error = sorted(found)[RUNS // 2]
     assert share - 3 * error < MOST
-    assert 3 * error < REAL / 2  # or the machine is too busy to see a real cost
+    assert 3 * error < REAL / 2  # or a real cost could hide
 
 
 def test_a_real_cost_would_be_seen() -> None:

@@ -52,6 +52,7 @@ def run_for(days: float, path: Path, max_rows: int) -> list[int]:
         rows += [row.energy_j for row in meter.take_settled()]
         if minute % max(round(days * 1440 / 7), 1) == 0:
             seen_bytes.append(psutil.Process().memory_info().rss)
+    sampler.digest()
     table.close()
     assert len(rows) >= days * 1440 - 1
     assert rows[1:] == pytest.approx([6000.0] * (len(rows) - 1), abs=200)
