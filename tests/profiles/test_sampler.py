@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from threading import Event, Thread
+from time import perf_counter_ns
 
 import pandas as pd
 import pytest
@@ -96,3 +97,23 @@ def test_a_driver_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> 
     hanging.over.set()
     assert stopped
     assert why == "the driver did not answer in time; its thread was left behind"
+
+
+class Patient:
+    """A sampler that is due again in an hour."""
+
+    def __init__(self) -> None:
+        self.polled = Event()
+
+    def poll(self) -> int:
+        self.polled.set()
+        return perf_counter_ns() + 3600 * S
+
+
+def test_a_thread_that_sleeps_for_long_ends_when_told() -> None:
+    patient = Patient()
+    thread = SamplingThread(patient, "cpu")
+    thread.start()
+    assert patient.polled.wait(10)
+    thread.stop()
+    assert thread.why_ended == ""

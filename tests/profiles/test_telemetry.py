@@ -1,4 +1,3 @@
-import json
 import time
 from pathlib import Path
 
@@ -128,24 +127,3 @@ def test_a_source_that_breaks_ends_the_sampling_and_not_the_run(tmp_path: Path) 
 
 def test_a_run_on_a_cpu_samples_the_cpu() -> None:
     assert [source.name for source in environment.sources(torch.device("cpu"))] == ["cpu"]
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="gpu: no CUDA device")
-def test_a_real_board_tells_its_energy(tmp_path: Path) -> None:
-    a = torch.randn(4096, 4096, device="cuda")
-    config = TelemetryConfig(idle_s=2)
-    sources = environment.sources(torch.device("cuda"))
-    with Telemetry(sources, config, tmp_path / "telemetry.csv") as telemetry, telemetry.phase("train", 1):
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            a = torch.nn.functional.normalize(a @ a)
-            torch.cuda.synchronize()
-    row = next(row for row in telemetry.settled() if row.device.startswith("cuda"))
-    table = pd.read_csv(tmp_path / "telemetry.csv")
-    board = table[table["device"] == row.device]
-    print(json.dumps({"row": row._asdict(), "caveats": telemetry.caveats()}, indent=1))  # noqa: T201 - the result
-    assert row.energy_j is not None
-    assert row.idle_w is not None
-    assert row.energy_j / row.wall_s > row.idle_w
-    assert row.energy_j / row.wall_s < 2 * board["power_limit_w"].max()
