@@ -57,13 +57,15 @@ class Sampler:
 
     def poll(self) -> int:
         """Do what is due; return when to come again."""
+        if self._due_ns is None:
+            self._source.read_meter()  # a driver may take its time to open
+            self._due_ns = self._now_ns()
         now_ns = self._now_ns()  # the counter's moment; after, this thread may wait for others
-        if self._due_ns is None or now_ns >= self._due_ns:
+        if now_ns >= self._due_ns:
             reading = self._source.read(now_ns)
             self._meter.sampled(now_ns, reading)
             self._samples.append((now_ns, reading))
-            late_ns = 0 if self._due_ns is None else (now_ns - self._due_ns) % self._period_ns
-            self._due_ns = now_ns - late_ns + self._period_ns
+            self._due_ns = now_ns - (now_ns - self._due_ns) % self._period_ns + self._period_ns
         else:
             self._meter.looked(now_ns, self._source.read_meter())
         if now_ns >= self._digest_ns:

@@ -34,22 +34,27 @@ class Board:
 
 
 def measured(path: Path) -> list[EnergyRow]:
-    """Measure phases that begin and end at odd moments."""
+    """Measure phases that begin and end at odd moments, with time between them."""
     board, meter, table = Board(), DeviceMeter("cuda:0", S // 10), TelemetryTable(path, 10_000)
-    reader, due_ns = Sampler(board, meter, table, S // 10, lambda: board.now_ns), 0
-    rows = []
-    for epoch in range(1, 21):
-        meter.phase_begins("train", epoch, board.now_ns)
-        end_ns = board.now_ns + 777_777_777
+    reader, due_ns, rows = Sampler(board, meter, table, S // 10, lambda: board.now_ns), 0, []
+
+    def until(end_ns: int) -> None:
+        nonlocal due_ns
         while due_ns <= end_ns:
             board.now_ns, due_ns = due_ns, reader.poll()
         board.now_ns = end_ns
-        meter.phase_ends(end_ns)
+
+    for epoch in range(1, 21):
+        until(epoch * S)
+        meter.phase_begins("train", epoch, board.now_ns)
+        until(epoch * S + 777_777_777)
+        meter.phase_ends(board.now_ns)
+        until(epoch * S + 950_000_000)
         rows += meter.take_settled()
-    meter.give_up("the end")
+        assert len(rows) == epoch
     reader.digest()
     table.close()
-    return rows + meter.take_settled()
+    return rows
 
 
 def test_nothing_depends_on_when_readings_are_digested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
