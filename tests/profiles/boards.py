@@ -65,6 +65,7 @@ class VirtualRun:
             "period_ns": self.meter.period_ns,
             "caveats": self.meter.caveats(),
             "polls": self.polls,
+            "calls": self._library.stand_in_calls(),
         }
 
 

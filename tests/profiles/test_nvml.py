@@ -36,6 +36,12 @@ def test_the_counters_period_is_found(play: Play, counter_ms: int) -> None:
     assert played["polls"] < 31 * (10 + 5 * 1000 / counter_ms) + 500  # it is not simply watched all the time
 
 
+def test_a_waking_is_one_call_and_all_other_questions_nine_a_second(play: Play) -> None:
+    first, second = (play("clock=virtual power=150", "phases", 4, end_s) for end_s in (10, 110))
+    calls, polls = second["calls"] - first["calls"], second["polls"] - first["polls"]
+    assert calls < polls + 100 * 9
+
+
 def test_what_kind_of_power_it_is_is_recorded(play: Play, tmp_path: Path) -> None:
     for script, driver, source in (
         ("", "new", "instant"),
