@@ -1,5 +1,6 @@
 """Boards behind the driver's own binary interface, through the real binding. See `boards.py` and `nvml_stand_in.c`."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from profiles import nvml
 from profiles.record import TelemetryRow
 from tests.profiles.conftest import Play
 
@@ -206,6 +208,34 @@ def test_throttling_strangers_and_a_changed_limit_are_caveats_of_the_phases_they
     ]
     (row,) = play("clock=virtual throttle=3 pids=own", "phases", 8, 10)["rows"]
     assert row["caveats"] == ""  # idle, or set to a clock, is not throttled
+
+
+@pytest.mark.parametrize(
+    ("sees_all", "others", "own", "foreign"),
+    [
+        (True, {77, 78}, True, 2),
+        (True, {77}, False, 1),
+        (False, {77, 78}, True, 2),
+        (False, {77, 78}, False, 1),
+        (False, set(), True, 0),
+    ],
+)
+def test_of_processes_those_that_are_not_this_one_are_foreign(
+    monkeypatch: pytest.MonkeyPatch, *, sees_all: bool, others: set[int], own: bool, foreign: int
+) -> None:
+    monkeypatch.setattr(nvml, "_sees_all_processes", lambda: sees_all)
+    assert nvml._foreign(others | ({os.getpid()} if own else set())) == foreign
+
+
+def test_a_single_process_seen_from_a_container_may_be_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "_sees_all_processes", lambda: False)
+    with pytest.raises(nvml._UnusableError, match="process numbers are those of a container"):
+        nvml._foreign({77})
+
+
+def test_a_stranger_is_a_caveat_also_of_a_phase_in_which_nobody_asked(play: Play) -> None:
+    (row,) = play("clock=virtual pids=own,77", "phases", 5.2, 5.9)["rows"]
+    assert row["caveats"] == "1 foreign process(es) on the device"
 
 
 def test_a_limit_that_changed_before_a_phase_is_told_of_the_next(play: Play) -> None:
