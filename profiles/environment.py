@@ -5,13 +5,14 @@ import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pynvml
 import torch
 
+from profiles.host import Host, packages
+from profiles.nvml import NvmlBoard
+from profiles.readings import Source
 from profiles.record import Capability, Environment
 from profiles.watchers import watched
 
@@ -24,26 +25,25 @@ DISTRIBUTIONS = (
     "scikit-learn",
     "scipy",
     "nvidia-ml-py",
+    "psutil",
     "pytorch-fast-transformers",
     "tensorboard",
     "torch-tb-profiler",
     "submitit",
 )
 
-RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
-
 
 def environment(device: torch.device) -> Environment:
     """Describe this machine as a run on *device* sees it."""
     cuda = device.type == "cuda"
-    board = _board(device) if cuda else {}
+    driver, power_limit_w, sm_clock_max_mhz = _told(board(device)) if cuda else (None, None, None)
     return Environment(
         device=str(device),
         device_name=torch.cuda.get_device_name(device) if cuda else cpu_name(),
-        driver=str(board["driver"]) if "driver" in board else None,
+        driver=driver,
         cuda=torch.version.cuda if cuda else None,
-        power_limit_w=float(board["power_limit_w"]) if "power_limit_w" in board else None,
-        sm_clock_max_mhz=int(board["sm_clock_max_mhz"]) if "sm_clock_max_mhz" in board else None,
+        power_limit_w=power_limit_w,
+        sm_clock_max_mhz=sm_clock_max_mhz,
         cpu=cpu_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         threads=torch.get_num_threads(),
@@ -80,24 +80,21 @@ def _packages() -> dict[str, str]:
     return versions
 
 
-def _board(device: torch.device) -> dict[str, str | float]:
-    """Read driver, power limit and largest clock; what the driver does not tell is left out."""
+def board(device: torch.device) -> NvmlBoard:
+    """Return the driver's side of a CUDA device; CUDA and the driver count devices differently, so the UUID decides."""
     index = torch.cuda.current_device() if device.index is None else device.index
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(index).uuid}")
-    except pynvml.NVMLError:
-        return {}  # `capabilities` says that and why NVML does not answer
-    questions: dict[str, Callable[[], str | float]] = {
-        "driver": pynvml.nvmlSystemGetDriverVersion,
-        "power_limit_w": lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
-        "sm_clock_max_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
-    }
-    board = {}
-    for name, ask in questions.items():
-        with suppress(pynvml.NVMLError):  # a board that does not know one of them may know the others
-            board[name] = ask()
-    return board
+    return NvmlBoard(f"cuda:{index}", str(torch.cuda.get_device_properties(index).uuid))
+
+
+def _told(device: NvmlBoard) -> tuple[str | None, float | None, int | None]:
+    """Read power limit and highest clock, and with them the driver's version; see `capabilities` for why not."""
+    limit_w, clock_mhz = device.power_limit_w(), device.highest_clock_mhz()
+    return device.driver, limit_w, clock_mhz
+
+
+def sources(device: torch.device) -> list[Source]:
+    """Return what can be sampled of a run on *device*: the device itself first, the host always."""
+    return [board(device), Host()] if device.type == "cuda" else [Host()]
 
 
 def capabilities() -> tuple[Capability, ...]:
@@ -124,10 +121,9 @@ def _nvml() -> Capability:
 
 
 def _rapl() -> Capability:
-    if os.access(RAPL, os.R_OK):
-        return Capability(name="CPU package energy", available=True, detail=f"RAPL counter {RAPL}")
-    why = "the kernel exposes no RAPL counter" if not RAPL.exists() else f"{RAPL} is not readable for this user"
-    return Capability(name="CPU package energy", available=False, detail=why)
+    found, why = packages()
+    detail = ", ".join(str(package.counter) for package in found) or why
+    return Capability(name="CPU package energy", available=bool(found), detail=detail)
 
 
 def _profiler() -> Capability:

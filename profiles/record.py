@@ -23,9 +23,12 @@ Direction = Literal["forward", "backward", "none"]
 Tag = Literal["measured", "estimated", "unavailable"]
 StoppedBy = Literal["patience", "max_epochs", "measured_steps"]
 Status = Literal["pending", "running", "done", "failed"]
+PowerSource = Literal["instant", "average", "counter"]
+EnergyMethod = Literal["counter", "trapezoid"]
 RunStatus = Literal["running", "done", "failed", "interrupted"]
 
 UNATTRIBUTED = "unattributed"
+UNRESOLVED = "unresolved"
 
 
 class StageRow(NamedTuple):
@@ -101,7 +104,19 @@ class ResultRow(NamedTuple):
 
 
 class TelemetryRow(NamedTuple):
-    """`telemetry.csv`: one sample of one device."""
+    """`telemetry.csv`: one sample of one device, or the mean of several.
+
+    `time_s` is the monotonic clock at the last of them, that of `monotonic_ns` in `events.jsonl`. Where a long run was
+    thinned, `samples` says how many samples the row stands for: power, utilisation, clocks and traffic are their means,
+    memory, temperature and foreign processes their largest, `throttle` every reason met, the rest the last of them.
+
+    Energy and power are of the moment, everything else of the last second; limits, traffic and processes are asked less
+    often and their fields are empty in between. A device's rows are in order; where `time_s` falls, the machine was
+    started anew between an interruption and its resumption.
+    An empty field is otherwise unknown; it is never 0. `unavailable` says why,
+    in the first row to which it applies and whenever it changes. `energy_j` is the driver's counter as it stood,
+    `power_source` what kind of power it is; of a CPU, utilisation and memory are the whole machine's.
+    """
 
     time_s: float
     device: str
@@ -111,6 +126,37 @@ class TelemetryRow(NamedTuple):
     temperature_c: float | None
     sm_clock_mhz: float | None
     throttle: str | None
+    memory_clock_mhz: float | None
+    power_source: PowerSource | None
+    energy_j: float | None
+    power_limit_w: float | None
+    clock_limit_mhz: float | None
+    pcie_rx_bytes_per_s: float | None
+    pcie_tx_bytes_per_s: float | None
+    foreign_processes: int | None
+    samples: int
+    unavailable: str
+
+
+class EnergyRow(NamedTuple):
+    """`energy.csv`: what one stretch of a phase cost on one device; a phase that was interrupted has several.
+
+    `energy_j` lies within `error_j` of what the device's own meter would have told at the stretch's very borders; how
+    true the meter is, is not known here. An empty `energy_j` is unavailable, for `reason`. `idle_w` was measured before
+    the run and is not subtracted. `caveats` are joined by semicolons.
+    """
+
+    phase: Phase
+    epoch: int
+    device: str
+    start_s: float
+    wall_s: float
+    energy_j: float | None
+    error_j: float | None
+    method: EnergyMethod | None
+    idle_w: float | None
+    reason: str
+    caveats: str
 
 
 class _Frozen(BaseModel):
@@ -257,6 +303,27 @@ class Verdict(_Frozen):
     compute_share: float | None
     host_share: float | None
     reason: str
+
+
+class StageEnergy(_Frozen):
+    """An estimate of what one stage of one phase cost on one device, beside the time it took.
+
+    The rows of a phase and device sum to `energy_j` of the phase. Where a stage cannot be told from others it has no
+    energy but a `reason`, and the row of stage `unresolved` holds what all such stages cost together. `error_j` is half
+    the width of a 95 % interval. `above_idle_j` is what is left when the power of the idle device is taken off.
+    """
+
+    phase: Phase
+    device: str
+    stage: str
+    direction: Direction
+    exposed_s: float
+    energy_j: float | None
+    error_j: float | None
+    above_idle_j: float | None
+    tag: Tag
+    method: str
+    reason: str | None = None
 
 
 class ImageScore(_Frozen):
