@@ -22,6 +22,7 @@ from models.attention.table import VARIANTS
 from models.loss import LossConfig
 from models.transformer import ModelConfig
 from profiles.errors import ConfigError
+from profiles.telemetry import TelemetryConfig
 from profiles.window import ProfilerConfig
 
 ModelName = Literal["msa", "mlsa", "intra", "linformer", "fastformer"]
@@ -58,6 +59,7 @@ class RunConfig(BaseModel):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     profiler: ProfilerConfig = ProfilerConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
 
     @model_validator(mode="after")
     def _windows_fit_the_images(self) -> Self:

@@ -2,7 +2,8 @@
 
 manifest.json environment.json config.toml events.jsonl results.csv
 cells/<category>/<model>-<pipeline>/seed<k>/
-    status.json record.json epochs.csv stages.csv phases.csv loader.csv telemetry.csv traces/ checkpoints/ maps/
+    status.json record.json epochs.csv stages.csv phases.csv loader.csv energy.csv
+    telemetry.csv traces/ checkpoints/ maps/
 """
 
 import json
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 from profiles.errors import RunDirectoryError
 from profiles.record import (
     CellStatus,
+    EnergyRow,
     EpochRow,
     LoaderRow,
     PhaseRow,
@@ -68,6 +70,8 @@ class CellDirectory:
         self.stages = root / "stages.csv"
         self.phases = root / "phases.csv"
         self.loader = root / "loader.csv"
+        self.energy = root / "energy.csv"
+        self.telemetry = root / "telemetry.csv"
         self.traces = root / "traces"
         self.checkpoints = root / "checkpoints"
         self.maps = root / "maps"
@@ -84,7 +88,8 @@ class CellDirectory:
         write_csv(self.stages, StageRow._fields, [])
         write_csv(self.phases, PhaseRow._fields, [])
         write_csv(self.loader, LoaderRow._fields, [])
-        write_csv(self.root / "telemetry.csv", TelemetryRow._fields, [])
+        write_csv(self.energy, EnergyRow._fields, [])
+        write_csv(self.telemetry, TelemetryRow._fields, [])
         self.set_status("pending")
 
     def set_status(self, status: Status, error: str | None = None) -> None:

@@ -1,24 +1,37 @@
-"""What a cell writes while it runs: a line per phase to `events.jsonl`, rows to `stages.csv` and `epochs.csv`."""
+"""What a cell writes while it runs: a line per phase to `events.jsonl`, and the rows of its tables."""
 
 import csv
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Self
 
 from harness.directory import CellDirectory, RunDirectory, replacing
 from profiles.clock import StageClock
-from profiles.record import EpochRow, LoaderRow, Phase, PhaseRow, StageRow, write_csv
+from profiles.record import EnergyRow, EpochRow, LoaderRow, Phase, PhaseRow, StageRow, write_csv
+from profiles.telemetry import Telemetry
 from profiles.times import PhaseTimes
 
 
-class CellLog:
-    """The log of one cell; it owns the clock."""
+class CellLog(AbstractContextManager["CellLog"]):
+    """The log of one cell; it owns the clock, and inside its block samples the devices."""
 
-    def __init__(self, run: RunDirectory, cell: str, clock: StageClock) -> None:
+    def __init__(self, run: RunDirectory, cell: str, clock: StageClock, telemetry: Telemetry) -> None:
         self._run = run
         self._cell = cell
         self._directory: CellDirectory = run.cell(cell)
         self._clock = clock
+        self._telemetry = telemetry
+
+    def __enter__(self) -> Self:
+        """Begin sampling."""
+        self._telemetry.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End sampling; write the energy of the last phases, which is known only now."""
+        self._telemetry.__exit__(*error)
+        self._write_energy()
 
     @contextmanager
     def phase(self, phase: Phase, epoch: int, carried: PhaseTimes | None = None) -> Iterator[PhaseTimes]:
@@ -26,15 +39,20 @@ class CellLog:
         self._run.log("phase_start", cell=self._cell, phase=phase, epoch=epoch)
         ended = False
         try:
-            with self._clock.phase(phase, epoch, carried) as times:
+            with self._telemetry.phase(phase, epoch), self._clock.phase(phase, epoch, carried) as times:
                 yield times
             ended = True
         finally:
             self._run.log("phase_stop", cell=self._cell, phase=phase, epoch=epoch, completed=ended)
+            self._write_energy()
         write_csv(self._directory.stages, StageRow._fields, times.rows(), append=True)
         row = PhaseRow(phase, epoch, times.wall_ns / 1e9, times.residual_ns / 1e9)
         write_csv(self._directory.phases, PhaseRow._fields, [row], append=True)
         write_csv(self._directory.loader, LoaderRow._fields, times.loader_rows(), append=True)
+
+    def _write_energy(self) -> None:
+        """Append the phases whose last reading has come, also those that were interrupted: their energy was spent."""
+        write_csv(self._directory.energy, EnergyRow._fields, self._telemetry.settled(), append=True)
 
     def epoch_start(self, epoch: int) -> None:
         """Say that an epoch begins, or goes on."""
@@ -45,12 +63,16 @@ class CellLog:
         self._run.log("epoch_stop", cell=self._cell, epoch=row.epoch)
         write_csv(self._directory.epochs, EpochRow._fields, [row], append=True)
 
-    def cut_back(self, epoch: int) -> None:
-        """Drop rows that a training which goes on at *epoch* will write again, and what came before epoch 1."""
+    def cut_back(self, epoch: int, *, within: bool) -> None:
+        """Drop rows that a training which goes on at *epoch* will write again, and what came before epoch 1.
+
+        Where it goes on *within* the epoch, what its first steps cost stays.
+        """
         _filter(self._directory.epochs, EpochRow._fields, lambda row: int(row["epoch"]) < epoch)
         _filter(self._directory.stages, StageRow._fields, lambda row: _precedes(row, epoch))
         _filter(self._directory.phases, PhaseRow._fields, lambda row: _precedes(row, epoch))
         _filter(self._directory.loader, LoaderRow._fields, lambda row: _precedes(row, epoch))
+        _filter(self._directory.energy, EnergyRow._fields, lambda row: _precedes(row, epoch + within))
 
 
 def _precedes(row: dict[str, str], epoch: int) -> bool:

@@ -13,21 +13,24 @@ from harness.dataset import LabelledImage
 from harness.directory import RunDirectory, replacing, write_model
 from harness.doubts import doubts
 from harness.evaluation import Evaluated
+from harness.joules import energy_doubts, energy_metrics, energy_totals, stage_energies
 from harness.pictures import save_maps, save_samples
 from harness.scores import Scores
 from harness.summary import Tables
 from harness.training import Trainer
 from profiles.memory import PeakMemory
 from profiles.record import CellRecord, Metric, ResultRow, read_model, write_csv
+from profiles.telemetry import Telemetry
 from profiles.watchers import watchers
 
 
 class Result(NamedTuple):
-    """What a cell came to, and the memory it took."""
+    """What a cell came to, the memory it took, and what watched its devices."""
 
     evaluated: Evaluated
     scores: Scores | None
     memory: PeakMemory
+    telemetry: Telemetry
 
 
 def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Sources, result: Result) -> CellRecord:
@@ -41,6 +44,8 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
     caveats = [
         *_caveats(cell, context, trainer, sources, result),
         *doubts(stages, closures, observations, config.profiler),
+        *result.telemetry.caveats(),
+        *energy_doubts(tables),
     ]
     stopped_by = trainer.at.stopped_by
     assert stopped_by is not None  # noqa: S101 - a training that ended says why
@@ -70,6 +75,8 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         closures=tuple(closures),
         observations=tuple(observations),
         verdict=totals.verdict(stages, observations),
+        energy_totals=tuple(energy_totals(tables)),
+        stage_energies=tuple(stage_energies(tables, stages, result.telemetry)),
         image_scores=tuple(evaluated.image_scores()),
         samples=tuple(save_samples(evaluated, evaluation.samples, folder.maps)),
         caveats=tuple(caveats),
@@ -94,9 +101,11 @@ def _metrics(tables: Tables, context: Context, trainer: Trainer, sources: Source
         "evaluation": (len(result.evaluated.images), len(sources.test)),
     }
     converged = training.measured_steps is None
+    times = summary.time_metrics(tables, extent)
     return [
         *summary.score_metrics(result.scores, len(sources.test), why_unscored(result.evaluated, sources.test)),
-        *summary.time_metrics(tables, extent),
+        *times,
+        *energy_metrics(tables, result.telemetry.device, times[0]),
         *summary.once_metrics(tables, images),
         *summary.other_metrics(
             sum(parameter.numel() for parameter in trainer.model.parameters()),

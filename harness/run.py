@@ -15,16 +15,18 @@ from harness.pipeline import WindowSource, as_images, load_patches
 from harness.result import Result, why_unscored, write_record, write_results
 from harness.scores import Scores, score
 from harness.seeding import generator_for, seed_for
-from harness.training import Setting, Trainer
+from harness.training import Progress, Setting, Trainer
 from models.loss import inpainting_loss
 from models.transformer import InpaintingTransformer
 from profiles.clock import StageClock
 from profiles.device_clock import CudaTimer, DeviceClock
+from profiles.environment import sources
 from profiles.errors import BenchError, InterruptedRunError
 from profiles.memory import PeakMemory
 from profiles.observation import Observer
 from profiles.record import CellRecord
 from profiles.stages import stage
+from profiles.telemetry import Telemetry
 
 
 def run_cells(cells: list[Cell], context: Context) -> int:
@@ -86,9 +88,20 @@ def run_cell(cell: Cell, context: Context) -> CellRecord:
 
     """
     memory = PeakMemory(context.device)
-    setting = _setting(cell, context, memory)
+    telemetry = _telemetry(cell, context)
+    setting = _setting(cell, context, memory, telemetry)
+    with setting.log:
+        trainer, sources, evaluated, scores = _train_and_evaluate(cell, context, setting)
+    return write_record(cell, context, trainer, sources, Result(evaluated, scores, memory, telemetry))
+
+
+def _train_and_evaluate(
+    cell: Cell, context: Context, setting: Setting
+) -> tuple[Trainer, Sources, Evaluated, Scores | None]:
+    """Go through the phases of a cell, from wherever an earlier run of it stopped."""
     saved = checkpoint.load_last(setting.checkpoints, context.device)
-    setting.log.cut_back(saved["progress"]["epoch"] if saved else 1)
+    at = saved["progress"] if saved else vars(Progress())
+    setting.log.cut_back(at["epoch"], within=at["times"] is not None)
 
     with setting.log.phase("train", 0):
         sources = _load(cell, context)
@@ -112,16 +125,21 @@ def run_cell(cell: Cell, context: Context) -> CellRecord:
         with stage("scoring"):
             scores = _scores(evaluated, sources)
 
-    return write_record(cell, context, trainer, sources, Result(evaluated, scores, memory))
+    return trainer, sources, evaluated, scores
 
 
-def _setting(cell: Cell, context: Context, memory: PeakMemory) -> Setting:
-    device, profiler = context.device, context.config.profiler
-    clock = DeviceClock(CudaTimer(device)) if device.type == "cuda" else StageClock()
+def _telemetry(cell: Cell, context: Context) -> Telemetry:
+    path = context.directory.cell(cell.name).telemetry
+    return Telemetry(sources(context.device), context.config.telemetry, path)
+
+
+def _setting(cell: Cell, context: Context, memory: PeakMemory, telemetry: Telemetry) -> Setting:
+    device, profiler, charged = context.device, context.config.profiler, telemetry.charged
+    clock = DeviceClock(CudaTimer(device), charged=charged) if device.type == "cuda" else StageClock(charged=charged)
     folder = context.directory.cell(cell.name)
     return Setting(
         cell=cell.name,
-        log=CellLog(context.directory, cell.name, clock),
+        log=CellLog(context.directory, cell.name, clock, telemetry),
         checkpoints=folder.checkpoints,
         reporter=context.reporter,
         interrupt=context.interrupt,

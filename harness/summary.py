@@ -8,9 +8,7 @@ import pandas as pd
 
 from harness.directory import CellDirectory
 from harness.scores import Scores
-from profiles.record import Metric
-
-ENERGY_UNAVAILABLE = "this version does not sample power"
+from profiles.record import EnergyRow, Metric
 
 
 class Extent(NamedTuple):
@@ -30,17 +28,26 @@ class Tables(NamedTuple):
     epochs: pd.DataFrame
     phases: pd.DataFrame
     loader: pd.DataFrame
+    energy: pd.DataFrame
 
     @classmethod
     def read(cls, folder: CellDirectory) -> "Tables":
         """Read them, once."""
-        return cls(*(pd.read_csv(path) for path in (folder.stages, folder.epochs, folder.phases, folder.loader)))
+        paths = (folder.stages, folder.epochs, folder.phases, folder.loader, folder.energy)
+        return cls(*(pd.read_csv(path) for path in paths))
 
     def counted(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows of the epochs that count: not epoch 0 and, in training, none with steps looked at closely."""
         profiled = self.epochs.loc[self.epochs["profiled"], "epoch"]
         in_training = rows["phase"].isin(["train", "validation"])
         return rows[(rows["epoch"] > 0) & ~(in_training & rows["epoch"].isin(profiled))]
+
+    def energy_rows(self, *, counted: bool = False) -> list[EnergyRow]:
+        """Return the rows of energy, of all epochs or of those that count; the unknown is None, or an empty text."""
+        frame = self.counted(self.energy) if counted else self.energy
+        plain = frame.astype(object).where(frame.notna(), None)
+        rows = [EnergyRow(*row) for row in plain.itertuples(index=False)]
+        return [row._replace(reason=row.reason or "", caveats=row.caveats or "") for row in rows]
 
     def wall_s(self, phase: str, epoch: int | None = None) -> float:
         """Return the wall time of a phase, of one epoch or of all, epoch 0 included."""
@@ -101,7 +108,7 @@ def _estimated_times(tables: Tables, extent: Extent) -> list[Metric]:
             spread=None if step_spread_s is None else step_spread_s * extent.steps_per_epoch,
             tag="estimated",
         ),
-        _unavailable("training_time", "s", "not trained to the stopping rule (training.measured_steps)"),
+        unavailable("training_time", "s", "not trained to the stopping rule (training.measured_steps)"),
         Metric(
             name="windows_per_second",
             value=float(tables.epochs["windows"][0]) / (train_s - train_once_s),
@@ -112,7 +119,8 @@ def _estimated_times(tables: Tables, extent: Extent) -> list[Metric]:
     ]
 
 
-def _unavailable(name: str, unit: str, reason: str) -> Metric:
+def unavailable(name: str, unit: str, reason: str) -> Metric:
+    """Return a metric that has no value, and why."""
     return Metric(name=name, value=None, unit=unit, tag="unavailable", reason=reason)  # type: ignore[arg-type]
 
 
@@ -147,7 +155,7 @@ def _extended_s(rows: pd.DataFrame, factor: float) -> float:
 def score_metrics(scores: Scores | None, images: int, reason: str) -> list[Metric]:
     """Return the scores, or say why there are none."""
     if scores is None:
-        return [_unavailable(name, "%", reason) for name in Scores._fields]
+        return [unavailable(name, "%", reason) for name in Scores._fields]
     return [
         Metric(name=name, value=value, unit="%", n=images, tag="measured") for name, value in scores._asdict().items()
     ]
@@ -158,11 +166,9 @@ def other_metrics(parameters: int, peak_bytes: int | None, best_epoch: int | Non
     return [
         Metric(name="best_epoch", value=best_epoch, unit="epoch", n=1, tag="measured")
         if best_epoch is not None
-        else _unavailable("best_epoch", "epoch", "not trained to the stopping rule (training.measured_steps)"),
+        else unavailable("best_epoch", "epoch", "not trained to the stopping rule (training.measured_steps)"),
         Metric(name="peak_memory", value=peak_bytes, unit="bytes", n=1, tag="measured")
         if peak_bytes is not None
-        else _unavailable("peak_memory", "bytes", "this system does not tell a process's peak memory"),
-        _unavailable("energy_per_epoch", "J", ENERGY_UNAVAILABLE),
-        _unavailable("training_energy", "J", ENERGY_UNAVAILABLE),
+        else unavailable("peak_memory", "bytes", "this system does not tell a process's peak memory"),
         Metric(name="parameters", value=parameters, unit="count", n=1, tag="measured"),
     ]

@@ -326,6 +326,22 @@ class StageEnergy(_Frozen):
     reason: str | None = None
 
 
+class EnergyTotal(_Frozen):
+    """What one phase cost on one device, over the epochs that count; within `error_j`, as far as its meter is true.
+
+    `idle_w` is the power of the idle device before the cell; it is not subtracted. Without energy there is a `reason`.
+    """
+
+    phase: Phase
+    device: str
+    energy_j: float | None
+    error_j: float | None
+    method: EnergyMethod | None
+    idle_w: float | None
+    epochs: int
+    reason: str | None = None
+
+
 class ImageScore(_Frozen):
     """A test image's detection score: the largest value of its anomaly map."""
 
@@ -378,6 +394,8 @@ class CellRecord(_Frozen):
     closures: tuple[Closure, ...] = ()
     observations: tuple[Observation, ...] = ()
     verdict: Verdict | None = None
+    energy_totals: tuple[EnergyTotal, ...] = ()
+    stage_energies: tuple[StageEnergy, ...] = ()
     image_scores: tuple[ImageScore, ...]
     samples: tuple[SampleMap, ...]
     caveats: tuple[str, ...]

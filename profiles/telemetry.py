@@ -134,6 +134,11 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         joules = total(Joules(row.energy_j, row.error_j, row.method, row.reason) for row in mine)
         return meter.stage_energies(phase, exposed_s, joules)
 
+    @property
+    def device(self) -> str:
+        """Return the device whose stages are charged."""
+        return self._meters[0].device
+
     def idle_w(self) -> dict[str, float | None]:
         """Return each device's power before the run, where it is known."""
         return {meter.device: meter.idle_w() for meter in self._meters}

@@ -23,6 +23,7 @@ def tiny_table(root: Path | None, **training: Any) -> dict[str, Any]:
         "model": {"width": 16, "depth": 1, "heads": 2, "feed_forward": 16, "patch_side": 8, "window_side": 3},
         "training": {"batch_size": 8, "max_epochs": 3, "windows_per_image": 10, **training},
         "evaluation": {"samples": 2},
+        "telemetry": {"idle_s": 0.0},
     }
 
 

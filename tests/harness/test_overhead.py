@@ -17,6 +17,7 @@ import pytest
 from harness.config import build, suite_table
 from models.transformer import ModelConfig
 from profiles.clock import StageClock
+from profiles.stage_power import StagePower
 from profiles.stages import recorder, unheard
 from profiles.times import REMAINDER, REMAINDER_BACKWARD, Cell
 from tests.harness.test_planted_delays import real_step
@@ -38,7 +39,8 @@ class Cost(NamedTuple):
 def cost(step: Callable[[], None], error: float) -> Cost:
     """Compare steps with and without a clock, now the one first and now the other, until the error is small enough."""
     took_ns: dict[bool, list[int]] = {True: [], False: []}
-    clock = StageClock()
+    power = StagePower()  # what the clock tells of every charge, for energy per stage
+    clock = StageClock(charged=lambda *charge: power.charged("train", *charge))
     for _ in range(2):
         step()
     found, left_ns, wall_ns = Cost(0, 1, 0), 0, 0

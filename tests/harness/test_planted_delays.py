@@ -100,7 +100,7 @@ def test_delays_planted_in_every_stage_of_a_run_come_back_exactly(
         planted_ns[cell] += sizes_ns[cell]
 
     plant_everywhere(monkeypatch, spend)
-    monkeypatch.setattr(run, "StageClock", lambda: StageClock(clock))
+    monkeypatch.setattr(run, "StageClock", lambda **_: StageClock(clock))
     table = {**tiny_table(generated), "models": ["msa"], "profiler": {"steps": 0}}
     table["data"]["categories"] = ["weave"]
     outcome = start(build(table, "tiny"), tmp_path / "run")

@@ -1,5 +1,6 @@
 """From a cell's tables to its metrics, its stages, and what is said of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from harness.doubts import doubts
 from harness.summary import Extent, Tables, once_metrics, time_metrics
 from profiles.record import (
     Closure,
+    EnergyRow,
     EpochRow,
     LoaderRow,
     Observation,
@@ -33,6 +35,7 @@ class Rows(NamedTuple):
     stages: list[StageRow]
     epochs: list[EpochRow]
     loader: list[LoaderRow]
+    energy: Sequence[EnergyRow] = ()
 
     def phases(self) -> list[PhaseRow]:
         """Return the wall times: what the stages sum to."""
@@ -48,6 +51,7 @@ class Rows(NamedTuple):
         write_csv(folder.epochs, EpochRow._fields, self.epochs)
         write_csv(folder.phases, PhaseRow._fields, self.phases())
         write_csv(folder.loader, LoaderRow._fields, self.loader)
+        write_csv(folder.energy, EnergyRow._fields, self.energy)
         return Tables.read(folder)
 
 
