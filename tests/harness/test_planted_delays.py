@@ -151,11 +151,11 @@ def real_step(spend: Spend, config: ModelConfig = SMALL, windows: int = 16) -> C
         with stage("patching"):
             spend(FORWARD["patching"])
             positions_bt = window_positions(drawn, 8, 7)
-            target_bp, context_bkp = cut_windows(patches_inp, drawn.image_b, positions_bt)
-        prediction_bp = model(context_bkp / 255, positions_bt)
+            target_bp, context_bkp = (each / 255 for each in cut_windows(patches_inp, drawn.image_b, positions_bt))
+        prediction_bp = model(context_bkp, positions_bt)
         with stage("loss") as mark:
             planted = Planted.apply(mark.input(prediction_bp), spend, "loss").view(-1, 3, 16, 16)
-            loss = mark.output(inpainting_loss(planted, (target_bp / 255).view(-1, 3, 16, 16), LossConfig()))
+            loss = mark.output(inpainting_loss(planted, target_bp.view(-1, 3, 16, 16), LossConfig()))
         backpropagate(loss)
         with stage("optimizer"):
             spend(FORWARD["optimizer"])
