@@ -5,23 +5,9 @@ Each has a stated bound; what lies beyond it becomes a caveat, which the report 
 
 from collections.abc import Iterator
 
+from profiles.bounds import CLOCK_BOUND, LATER_BOUND, RESIDUAL_BOUND, ROUTES_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import Closure, Observation, StageTotal, StepState
 from profiles.window import ProfilerConfig
-
-UNATTRIBUTED_BOUND = 0.02
-"""Part of a phase's wall time that no stage explains."""
-
-RESIDUAL_BOUND = 0.001
-"""Part of a phase's wall time by which two clocks of it may disagree."""
-
-ROUTES_BOUND = 0.02
-"""Part of the wall time by which stage clock and profiler may disagree on a stage."""
-
-CLOCK_BOUND = 0.01
-"""Part of a step that the stage clock may cost."""
-
-LATER_BOUND = 0.05
-"""Part of a step by which steps after a profiler window may be slower than those before it."""
 
 TRAINED_STAGES = ("patching", "embedding", "attention", "feed_forward", "head", "loss", "optimizer")
 """What every training consists of, and marks."""
@@ -42,7 +28,7 @@ def _closing(closures: list[Closure]) -> Iterator[str]:
     for closure in closures:
         if (share := closure.unattributed_s / closure.wall_s) > UNATTRIBUTED_BOUND:
             yield f"{share:.1%} of {closure.phase} is unattributed; the bound is {UNATTRIBUTED_BOUND:.0%}"
-        if closure.residual_s > RESIDUAL_BOUND * closure.wall_s / closure.epochs:
+        if (closure.residual_s or 0) > RESIDUAL_BOUND * closure.wall_s / closure.epochs:
             yield f"device events and host clock disagree by {closure.residual_s:.3g} s on an epoch's {closure.phase}"
 
 

@@ -46,7 +46,8 @@ class CellLog(AbstractContextManager["CellLog"]):
             self._run.log("phase_stop", cell=self._cell, phase=phase, epoch=epoch, completed=ended)
             self._write_energy()
         write_csv(self._directory.stages, StageRow._fields, times.rows(), append=True)
-        row = PhaseRow(phase, epoch, times.wall_ns / 1e9, times.residual_ns / 1e9)
+        residual_s = None if times.residual_ns is None else times.residual_ns / 1e9
+        row = PhaseRow(phase, epoch, times.wall_ns / 1e9, residual_s)
         write_csv(self._directory.phases, PhaseRow._fields, [row], append=True)
         write_csv(self._directory.loader, LoaderRow._fields, times.loader_rows(), append=True)
 

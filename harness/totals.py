@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ MAJORITY = 0.5
 """The part of the wall time from which on one resource bounds a training."""
 
 NO_WINDOW = "no profiler window of this phase"
+NOT_IN_WINDOWS = "it did not run in a profiler window"
 
 
 def stage_totals(tables: Tables, observations: list[Observation]) -> list[StageTotal]:
@@ -69,11 +71,18 @@ def _busy(
     phase, stage, direction = rows[0].phase, rows[0].stage, rows[0].direction
     if stage == UNATTRIBUTED:
         return None, "unavailable", "it has no resource of its own"
-    counted = [row.busy_s for row in rows if row.busy_s is not None and not math.isnan(row.busy_s)]
+    counted = _present(row.busy_s for row in rows)
     if counted:
         return sum(counted), "measured", None
-    part = working.get((stage, direction)) if phase == "train" else None
-    return (None, "unavailable", NO_WINDOW) if part is None else (exposed_s * part, "estimated", None)
+    if phase != "train" or not working:
+        return None, "unavailable", NO_WINDOW
+    part = working.get((stage, direction))
+    return (None, "unavailable", NOT_IN_WINDOWS) if part is None else (exposed_s * part, "estimated", None)
+
+
+def _present(numbers: Iterable[float | None]) -> list[float]:
+    """Return the numbers that a table has; pandas reads the others as NaN."""
+    return [number for number in numbers if number is not None and not math.isnan(number)]
 
 
 def _working_parts(observations: list[Observation]) -> dict[tuple[str, str], float]:
@@ -108,17 +117,24 @@ def closures(tables: Tables) -> list[Closure]:
             phase=phase,
             wall_s=sum(row.wall_s for row in rows),
             unattributed_s=float(left_s.loc[left_s["phase"] == phase, "exposed_s"].sum()),
-            residual_s=max(abs(row.residual_s) for row in rows),
+            residual_s=max(map(abs, _present(row.residual_s for row in rows)), default=None),
             epochs=len(rows),
         )
         for phase, rows in phases.items()
     ]
 
 
-def verdict(totals: list[StageTotal], observations: list[Observation]) -> Verdict:
-    """Say what bounds the training: its input, its arithmetic, or the host that launches it."""
+def verdict(totals: list[StageTotal], observations: list[Observation], *, on_device: bool) -> Verdict:
+    """Say what bounds the training: its input, its arithmetic, or the host that launches it.
+
+    Args:
+        totals: of the cell's stages.
+        observations: whose windows say how much of a step computes.
+        on_device: whether a device computes; else the host does, and what it does not compute is launching it.
+
+    """
     waits = sum(total.share for total in totals if total.phase == "train" and total.stage == "data_loading")
-    compute = _compute_share(observations)
+    compute = _compute_share(observations, on_device=on_device)
     if compute is None:
         return Verdict(
             bound="input-bound" if waits >= MAJORITY else None,
@@ -139,11 +155,15 @@ def verdict(totals: list[StageTotal], observations: list[Observation]) -> Verdic
     )
 
 
-def _compute_share(observations: list[Observation]) -> float | None:
-    """Return the part of a step in which its resource works: its busy time in a window, its length outside of one."""
+def _compute_share(observations: list[Observation], *, on_device: bool) -> float | None:
+    """Return the part of a step in which its resource works.
+
+    A profiler slows down the host and not a device's kernels, so these are set against a step's length outside of the
+    window, and a CPU's operators against that inside.
+    """
     shares = [
-        seen.window.busy_s / seen.window.steps / clocked_s
+        window.busy_s / (window.steps * clocked_s if on_device else window.wall_s)
         for seen in observations
-        if seen.window and (clocked_s := seen.median_s("clock"))
+        if (window := seen.window) and (clocked_s := seen.median_s("clock"))
     ]
     return float(np.median(shares)) if shares else None

@@ -118,7 +118,7 @@ class DeviceClock(StageClock, Generic[E]):
     def _end(self, ended_ns: int) -> None:
         self._settle()
         assert self._times is not None and self._last is not None and not self._pending  # noqa: PT018, S101 - drained
-        self._times.residual_ns += ended_ns - self._since_ns
+        self._times.residual_ns = (self._times.residual_ns or 0) + ended_ns - self._since_ns
         super()._end(ended_ns)
         self._timer.recycle(self._last)
         self._last = None

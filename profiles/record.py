@@ -68,7 +68,7 @@ class PhaseRow(NamedTuple):
     phase: Phase
     epoch: int
     wall_s: float
-    residual_s: float
+    residual_s: float | None
 
 
 class EpochRow(NamedTuple):
@@ -227,7 +227,7 @@ class Closure(_Frozen):
     phase: Phase
     wall_s: float
     unattributed_s: float
-    residual_s: float
+    residual_s: float | None
     epochs: int
 
 

@@ -28,7 +28,7 @@ class PhaseTimes:
 
     `wall_ns` is the phase's wall time; once the phase has ended, `exposed_ns` sums to it. `loader_ns` is CPU time of
     loading by part, wherever it was spent; it is none of the wall time. `residual_ns` is what device events and host
-    clock, which each measure the phase, disagree by; it is part of `unattributed`, and 0 where there is one clock.
+    clock, which each measure the phase, disagree by, a part of `unattributed`; with one clock it is absent.
     """
 
     phase: Phase
@@ -38,7 +38,7 @@ class PhaseTimes:
     exposed_ns: dict[Cell, int] = field(default_factory=dict)
     calls: dict[Cell, int] = field(default_factory=dict)
     loader_ns: dict[LoaderPart, int] = field(default_factory=dict)
-    residual_ns: int = 0
+    residual_ns: int | None = None
 
     def charge(self, cell: Cell, duration_ns: int) -> None:
         """Add to what *cell* took."""

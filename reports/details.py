@@ -6,15 +6,9 @@ Every number is the record's, but for sums, differences and ratios of two of the
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from profiles.bounds import ROUTES_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import UNATTRIBUTED, CellRecord, Closure, Observation, ProfilerWindow, StepState
 from reports.load import cell_name
-
-UNATTRIBUTED_BOUND = 0.02
-RESIDUAL_BOUND = 0.001
-ROUTES_BOUND = 0.02
-CLOCK_BOUND = 0.01
-LATER_BOUND = 0.05
-"""Beyond these a run writes a caveat: the first three are parts of a wall time, the other two of a step's."""
 
 NOT_HELD = "the record does not hold it"
 
@@ -170,7 +164,7 @@ def _closure_row(record: CellRecord, closure: Closure) -> ClosureRow:
         unattributed_s=closure.unattributed_s,
         unattributed_share=closure.unattributed_s / closure.wall_s,
         unattributed_bound=UNATTRIBUTED_BOUND,
-        residual_s=closure.residual_s or None,  # two clocks never agree to the nanosecond: 0 is one clock
+        residual_s=closure.residual_s,
         n=closure.epochs,
     )
 

@@ -5,14 +5,10 @@ A bound that is named here is the one beyond which the run writes a caveat, whic
 
 from statistics import median
 
+from profiles.bounds import CLOCK_BOUND, LATER_BOUND, RESIDUAL_BOUND, ROUTES_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import CellRecord, Observation
 from reports.details import (
-    CLOCK_BOUND,
-    LATER_BOUND,
     NOT_HELD,
-    RESIDUAL_BOUND,
-    ROUTES_BOUND,
-    UNATTRIBUTED_BOUND,
     ClosureRow,
     RouteRow,
     StepRow,

@@ -137,7 +137,7 @@ def test_busy_time_is_counted_or_estimated_from_windows_or_unavailable_for_a_rea
     assert (attention.busy_s, attention.busy_tag) == (pytest.approx(4 * 0.25), "estimated")
     for cell, reason in (
         (("validation", "attention", "forward"), totals.NO_WINDOW),
-        (("train", "loss", "forward"), totals.NO_WINDOW),
+        (("train", "loss", "forward"), totals.NOT_IN_WINDOWS),
         (("train", "unattributed", "none"), "it has no resource of its own"),
     ):
         assert (found[cell].busy_s, found[cell].busy_tag, found[cell].busy_reason) == (None, "unavailable", reason)
@@ -167,7 +167,7 @@ def test_what_takes_half_the_time_bounds_the_training(
                          tag="measured", spread_s=None, share_spread=None, busy_s=None, busy_tag="unavailable",
                          busy_reason="")  # fmt: skip
     observed = seen(window(attention=(1.0, busy_s)), bare=0.5, clock=clocked_s)
-    found = totals.verdict([loading], [observed])
+    found = totals.verdict([loading], [observed], on_device=True)
     assert found.bound == bound
     assert found.compute_share is not None
     assert found.host_share is not None
@@ -175,13 +175,20 @@ def test_what_takes_half_the_time_bounds_the_training(
     assert f"{waits:.1%} waits for input" in found.reason
 
 
+def test_a_cpu_s_operators_are_set_against_a_step_inside_the_window() -> None:
+    observed = seen(window(attention=(1.0, 0.9)), bare=0.2, clock=0.2)  # a window of two steps took a second
+    found = totals.verdict([], [observed], on_device=False)
+    assert (found.bound, found.compute_share, found.host_share) == ("compute-bound", 0.9, pytest.approx(0.1))
+    assert totals.verdict([], [observed], on_device=True).compute_share == 1  # it cannot be more
+
+
 def test_without_a_window_only_waiting_is_known(tables: Tables) -> None:
-    found = totals.verdict(totals.stage_totals(tables, []), [seen()])
+    found = totals.verdict(totals.stage_totals(tables, []), [seen()], on_device=False)
     assert (found.bound, found.input_share, found.compute_share, found.host_share) == (None, 0, None, None)
     assert "cannot be told apart" in found.reason
 
 
-def closure(unattributed_s: float = 0.1, residual_s: float = 0.0) -> Closure:
+def closure(unattributed_s: float = 0.1, residual_s: float | None = None) -> Closure:
     """Return the closure of two epochs of 5 s each."""
     return Closure(phase="train", wall_s=10, unattributed_s=unattributed_s, residual_s=residual_s, epochs=2)
 

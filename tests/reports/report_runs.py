@@ -144,7 +144,7 @@ def record(spec: Spec) -> CellRecord:
         ),
         closures=(
             Closure(phase="train", wall_s=train_s, unattributed_s=0.03 * train_s, residual_s=0.004, epochs=5),
-            Closure(phase="evaluation", wall_s=30.0, unattributed_s=3.0, residual_s=0.0, epochs=1),
+            Closure(phase="evaluation", wall_s=30.0, unattributed_s=3.0, residual_s=None, epochs=1),
         ),
         observations=(look(2), Observation(epoch=4, reason="4 steps are too few to look at")),
         verdict=Verdict(

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from report_runs import NO_RESOURCE, NO_WINDOW, SHARES, Build, Spec, look, made_old, pair, record
 
-from harness import doubts
 from profiles.record import CellRecord, ProfilerWindow, StepTime
 from reports import breakdown, details, instruments
 from reports.answer import answers
@@ -30,12 +29,6 @@ def csv(out: Path, name: str) -> pd.DataFrame:
 @pytest.fixture
 def written(build: Build, tmp_path: Path) -> Path:
     return write_report(read_run(build(*pair("carpet", 100.0, 110.0))), tmp_path / "report").parent
-
-
-def test_the_bounds_told_are_those_beyond_which_a_run_writes_caveats() -> None:
-    names = [name for name in vars(doubts) if name.endswith("_BOUND")]
-    assert len(names) == 5
-    assert {name: getattr(details, name) for name in names} == {name: getattr(doubts, name) for name in names}
 
 
 def test_stages_carry_the_spread_and_busy_time_of_the_record(written: Path) -> None:
