@@ -66,12 +66,15 @@ class Reconstructor(NamedTuple):
         for start in range(0, len(windows.image_b), self.batch_size):
             batch = source.cut(windows.select(slice(start, start + self.batch_size)))
             painted.append(self.model(batch.context_bkp, batch.positions_bt))
+            with stage("patching"):
+                del batch  # its memory is given back in the stage that took it
         with stage("anomaly_map"):
             rows = source.grid[0]
             original = to_images(source.patches_inp[image : image + 1], self.patch_side, rows) / 255
             reconstruction = to_images(torch.cat(painted)[None], self.patch_side, rows)
             compared = difference(original, reconstruction)
             compared = rescale(compared) if self.rescale_maps else compared
+            del painted, original
         self.reporter.advance(1)
         self.interrupt.check()
         return reconstruction, compared
@@ -86,8 +89,11 @@ def calibrate(reconstructor: Reconstructor, source: WindowSource) -> Tensor:
     """
     images = len(source.patches_inp)
     reconstructor.reporter.begin("calibration", images, "images")
-    total_hw = sum(reconstructor.compare(source, image)[1][0] for image in range(images))
-    assert isinstance(total_hw, Tensor)  # noqa: S101 - there is at least one image
+    differences_ihw = (reconstructor.compare(source, image)[1] for image in range(images))
+    total_hw = next(differences_ihw)[0]
+    for difference_hw in differences_ihw:
+        with stage("anomaly_map"):
+            total_hw = total_hw + difference_hw[0]
     return total_hw / images
 
 

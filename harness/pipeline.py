@@ -61,9 +61,12 @@ class WindowSource(NamedTuple):
         with stage("transfer"):
             windows = windows.to(self.patches_inp.device)
         with stage("patching"):
-            positions_bt = window_positions(windows, self.grid[1], self.window_side)
-            target_bp, context_bkp = cut_windows(self.patches_inp, windows.image_b, positions_bt)
-            return Batch(context_bkp / 255, positions_bt, target_bp / 255)
+            return self._cut(windows)  # a function of its own, so that its memory is given back within the stage
+
+    def _cut(self, windows: Windows) -> Batch:
+        positions_bt = window_positions(windows, self.grid[1], self.window_side)
+        target_bp, context_bkp = cut_windows(self.patches_inp, windows.image_b, positions_bt)
+        return Batch(context_bkp / 255, positions_bt, target_bp / 255)
 
     def covering(self, image: int) -> Windows:
         """Return the windows that reconstruct one image."""

@@ -116,7 +116,8 @@ def _train_and_evaluate(
     reconstructor = _reconstructor(trainer, context)
     with setting.log.phase("calibration", trainer.at.best_epoch):
         trainer.save()
-        checkpoint.load_weights(trainer.model, setting.checkpoints / "best.pt", context.device)
+        with stage("checkpoint"):
+            checkpoint.load_weights(trainer.model, setting.checkpoints / "best.pt", context.device)
         mean_hw = calibrate(reconstructor, _limited(sources.train, context))
 
     with setting.log.phase("evaluation", trainer.at.best_epoch):

@@ -208,6 +208,8 @@ class Trainer:
             number = next(numbers)
             for batch in self._batches(self._train, windows, number, number + 1):
                 self._step(batch)
+                with stage("patching"):
+                    del batch
             self._setting.reporter.advance(1)
             self._setting.interrupt.check()
 
@@ -297,12 +299,15 @@ class Trainer:
         started_ns = perf_counter_ns()
         for batch in self._batches(self._train, windows, at.step, stop):
             loss = self._step(batch)
-            self._loss_sum += loss.double() * len(batch.target_bp)
+            count = len(batch.target_bp)
+            with stage("patching"):
+                del batch  # or it would be in memory beside the next one, and be given back in no stage
+            self._loss_sum += loss.double() * count
             at.step += 1
             if self._config.measured_steps is not None:
                 at.step_ns.append(perf_counter_ns() - started_ns)
                 started_ns += at.step_ns[-1]
-            self._setting.reporter.advance(len(batch.target_bp))
+            self._setting.reporter.advance(count)
             self._setting.interrupt.check()
 
     def _step(self, batch: Batch) -> Tensor:
@@ -328,6 +333,8 @@ class Trainer:
         for batch in self._batches(self._validation, self._validation_windows, 0, steps):
             loss_sum += self._batch_loss(batch).double() * len(batch.target_bp)
             count += len(batch.target_bp)
+            with stage("patching"):
+                del batch
             self._setting.reporter.advance(1)
             self._setting.interrupt.check()
         return loss_sum.item() / count
