@@ -171,10 +171,12 @@ class DeviceMeter:
         for name, why in self.why.items():
             names.setdefault((" at times" if name in self._known else "", why), []).append(name)
         said = [f"{self.device}: {', '.join(of)} unavailable{when} ({why})" for (when, why), of in names.items()]
-        idle = self._idle.joules() if self._idle else None
+        if self._idle is None or not self._known & {"energy_j", "power_w"}:
+            return said  # no power at all: nothing more can be said of that of the idle device
+        idle = self._idle.joules()
         if idle is not None and idle.energy_j is None:
             said.append(f"{self.device}: idle power unavailable ({idle.reason})")
-        busy_pct = self._idle.tally.utilization_pct() if self._idle else None
+        busy_pct = self._idle.tally.utilization_pct()
         if busy_pct is not None and busy_pct > BUSY_PCT:
             said.append(f"{self.device}: {busy_pct:.0f} % busy while its idle power was measured")
         return said

@@ -113,8 +113,8 @@ def test_delays_planted_in_every_stage_of_a_run_come_back_exactly(
 # --- the same on one training step whose work takes time of its own: processor time, which no other process disturbs
 
 
-SPUN_NS = 50_000_000
-PAIRS = 8
+SPUN_NS = 100_000_000
+PAIRS = 6
 TRAINED = ("patching", "embedding", "attention", "feed_forward", "head", "loss", "optimizer")
 
 
@@ -188,7 +188,10 @@ def test_a_real_delay_comes_back_in_its_own_cell_within_two_percent(cell: Cell) 
             for each in took_ns[True] | took_ns[False]:
                 found[each].append((took_ns[False].get(each, 0), took_ns[True].get(each, 0)))
     more_ns = {each: median(with_ns - plain_ns for plain_ns, with_ns in pairs) for each, pairs in found.items()}
-    assert more_ns.pop(cell) == pytest.approx(median(spun_ns), rel=0.02)
+    found_ns, others_ns = more_ns.pop(cell), max(more_ns.values(), key=abs)
+    print(f"{'-'.join(cell)}: {median(spun_ns) / 1e6:.3f} ms planted, {found_ns / 1e6:.3f} ms found, "  # noqa: T201
+          f"{others_ns / 1e6:.3f} ms at most elsewhere")  # fmt: skip
+    assert found_ns == pytest.approx(median(spun_ns), rel=0.02)
     for each, other_ns in more_ns.items():
         noise_ns = max(plain_ns for plain_ns, _ in found[each]) - min(plain_ns for plain_ns, _ in found[each])
         assert abs(other_ns) < 0.02 * SPUN_NS + noise_ns, each

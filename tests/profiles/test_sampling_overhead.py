@@ -51,14 +51,17 @@ def trimmed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 @pytest.mark.parametrize("device", ["board", "host"])
 def test_sampling_costs_a_training_less_than_half_a_percent(play: Play, device: str) -> None:
     found = []
-    for _ in range(RUNS):
+    for _ in range(4 * RUNS):
         played = play("square=250:100:37 call_us=50", "overhead", 10, device)
         assert played["why_ended"] == ""
         share, error = cost(played["borders_ns"], played["polls_ns"])
         print(f"sampling a {device}: {share:.3%} of step time, standard error {error:.3%}")  # noqa: T201 - the result
-        if played["waited"] > BUSY:
-            pytest.skip(f"other programs had the processor for {played['waited']:.0%} of the time")
-        found.append((share, error))
+        if played["waited"] <= BUSY:  # else other programs had the processor, and that is no cost of sampling
+            found.append((share, error))
+        if len(found) == RUNS:
+            break
+    else:
+        pytest.skip(f"other programs had the processor: {len(found)} of {4 * RUNS} runs were undisturbed")
     share, error = sorted(found)[RUNS // 2]
     assert share - 3 * error < MOST
     assert 3 * error < REAL / 2  # or a real cost could hide
