@@ -17,9 +17,9 @@ from harness.progress import duration
 from harness.synthesize import GENERATED, SyntheticConfig, check, synthesize
 from profiles.environment import environment
 from profiles.errors import ConfigError
-from profiles.probe import probe
 from profiles.rate import matmul_flops_per_s
 from profiles.record import CellRecord, CellStatus, read_model
+from profiles.tracing.probe import probe
 
 DEFAULT_SUITE = "smoke"
 Strings = list[str]

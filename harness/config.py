@@ -21,9 +21,9 @@ from harness.training import TrainingConfig
 from models.attention.table import VARIANTS
 from models.loss import LossConfig
 from models.transformer import ModelConfig
+from profiles.energy.telemetry import TelemetryConfig
 from profiles.errors import ConfigError
-from profiles.telemetry import TelemetryConfig
-from profiles.window import ProfilerConfig
+from profiles.tracing.window import ProfilerConfig
 
 ModelName = Literal["msa", "mlsa", "intra", "linformer", "fastformer"]
 PipelineName = Literal["thesis", "fast"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from profiles.bounds import CLOCK_BOUND, LATER_BOUND, RESIDUAL_BOUND, ROUTES_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import Closure, Observation, StageTotal, StepState
-from profiles.window import ProfilerConfig
+from profiles.tracing.window import ProfilerConfig
 
 TRAINED_STAGES = ("patching", "embedding", "attention", "feed_forward", "head", "loss", "optimizer")
 """What every training consists of, and marks."""

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from profiles.errors import DataError
-from profiles.loader import part
+from profiles.timing.loader import part
 
 REPLACE = "replace the file with its original, or download the category again"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.summary import Tables, spread, unavailable
-from profiles.energy import Joules, total
+from profiles.energy.curve import Joules, total
+from profiles.energy.telemetry import Telemetry
 from profiles.record import EnergyRow, EnergyTotal, Metric, Phase, StageEnergy, StageTotal
-from profiles.telemetry import Telemetry
 
 SAID = 5
 """Epochs that a caveat names one by one; more are only counted."""
@@ -90,7 +90,7 @@ def _total(rows: list[EnergyRow], joules: Joules) -> EnergyTotal:
 
 
 def stage_energies(tables: Tables, totals: list[StageTotal], telemetry: Telemetry) -> list[StageEnergy]:
-    """Estimate what each stage of each phase cost, over the epochs that count; see `profiles.split`."""
+    """Estimate what each stage of each phase cost, over the epochs that count; see `profiles.energy.split`."""
     rows = tables.energy_rows(counted=True)
     phases = dict.fromkeys(row.phase for row in totals)
     return [

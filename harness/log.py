@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from harness.directory import CellDirectory, RunDirectory, replacing
-from profiles.clock import StageClock
+from profiles.energy.telemetry import Telemetry
 from profiles.record import EnergyRow, EpochRow, LoaderRow, Phase, PhaseRow, StageRow, write_csv
-from profiles.telemetry import Telemetry
-from profiles.times import PhaseTimes
+from profiles.timing.clock import StageClock
+from profiles.timing.times import PhaseTimes
 
 
 class CellLog(AbstractContextManager["CellLog"]):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from harness.images import read_image
 from models.windows import Windows, covering_windows, cut_windows, draw_windows, to_patches, window_positions
-from profiles.loader import part
 from profiles.stages import stage
+from profiles.timing.loader import part
 
 
 class Batch(NamedTuple):

@@ -18,9 +18,9 @@ from harness.pictures import save_maps, save_samples
 from harness.scores import Scores
 from harness.summary import Tables
 from harness.training import Trainer
+from profiles.energy.telemetry import Telemetry
 from profiles.memory import PeakMemory
 from profiles.record import CellRecord, Metric, ResultRow, read_model, write_csv
-from profiles.telemetry import Telemetry
 from profiles.watchers import watchers
 
 

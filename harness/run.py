@@ -18,15 +18,15 @@ from harness.seeding import generator_for, seed_for
 from harness.training import Progress, Setting, Trainer
 from models.loss import inpainting_loss
 from models.transformer import InpaintingTransformer
-from profiles.clock import StageClock
-from profiles.device_clock import CudaTimer, DeviceClock
+from profiles.energy.telemetry import Telemetry
 from profiles.environment import sources
 from profiles.errors import BenchError, InterruptedRunError
 from profiles.memory import PeakMemory
-from profiles.observation import Observer
 from profiles.record import CellRecord
 from profiles.stages import stage
-from profiles.telemetry import Telemetry
+from profiles.timing.clock import StageClock
+from profiles.timing.device_clock import CudaTimer, DeviceClock
+from profiles.tracing.observation import Observer
 
 
 def run_cells(cells: list[Cell], context: Context) -> int:

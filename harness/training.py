@@ -25,10 +25,10 @@ from harness.progress import Reporter
 from harness.seeding import generator_for
 from models.windows import Windows
 from profiles.errors import DivergedError, InterruptedRunError
-from profiles.observation import Observer
 from profiles.record import EpochRow, Observation, StoppedBy
 from profiles.stages import backpropagate, stage
-from profiles.times import PhaseTimes
+from profiles.timing.times import PhaseTimes
+from profiles.tracing.observation import Observer
 
 KEPT_TRACES = 3
 """Of an early, a middle and a late epoch."""

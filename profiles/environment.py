@@ -10,9 +10,9 @@ from pathlib import Path
 import pynvml
 import torch
 
-from profiles.host import Host, packages
-from profiles.nvml import NvmlBoard
-from profiles.readings import Source
+from profiles.energy.host import Host, packages
+from profiles.energy.nvml import NvmlBoard
+from profiles.energy.readings import Source
 from profiles.record import Capability, Environment
 from profiles.watchers import watched
 

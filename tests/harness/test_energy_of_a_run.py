@@ -13,9 +13,9 @@ from harness import run
 from harness.config import RunConfig, build
 from harness.directory import RunDirectory
 from harness.launch import Outcome, resume, start
+from profiles.energy.host import Host
+from profiles.energy.readings import Reading
 from profiles.errors import InterruptedRunError
-from profiles.host import Host
-from profiles.readings import Reading
 from profiles.record import CellRecord, TelemetryRow, read_model
 from tests.harness.conftest import tiny_table
 from tests.harness.test_run import interrupting

@@ -16,10 +16,10 @@ import pytest
 
 from harness.config import build, suite_table
 from models.transformer import ModelConfig
-from profiles.clock import StageClock
-from profiles.stage_power import StagePower
+from profiles.energy.stage_power import StagePower
 from profiles.stages import recorder, unheard
-from profiles.times import REMAINDER, REMAINDER_BACKWARD, Cell
+from profiles.timing.clock import StageClock
+from profiles.timing.times import REMAINDER, REMAINDER_BACKWARD, Cell
 from tests.harness.test_planted_delays import real_step
 
 FEWEST_PAIRS = 20

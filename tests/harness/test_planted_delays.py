@@ -18,11 +18,11 @@ from harness.launch import start
 from models.loss import LossConfig, inpainting_loss
 from models.transformer import InpaintingTransformer, ModelConfig
 from models.windows import Windows, cut_windows, draw_windows, window_positions
-from profiles.clock import StageClock
 from profiles.stages import STAGES, backpropagate, stage
-from profiles.times import BACKWARD, FORWARD, Cell
+from profiles.timing.clock import StageClock
+from profiles.timing.times import BACKWARD, FORWARD, Cell
 from tests.harness.conftest import tiny_table
-from tests.profiles.fake_clock import FakeClock
+from tests.profiles.timing.fake_clock import FakeClock
 
 LAYERS = {"embedding": "embedding", "attention": "attention", "feed_forward": "feed_forward", "head": "head"}
 """The stages that are a layer of the model, by the name of that layer."""

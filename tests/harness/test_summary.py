@@ -26,7 +26,7 @@ from profiles.record import (
     WindowCell,
     write_csv,
 )
-from profiles.window import ProfilerConfig
+from profiles.tracing.window import ProfilerConfig
 
 
 class Rows(NamedTuple):

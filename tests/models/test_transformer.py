@@ -8,8 +8,8 @@ from models.attention.table import VARIANTS
 from models.loss import LossConfig, inpainting_loss
 from models.transformer import InpaintingTransformer, ModelConfig
 from models.windows import covering_windows, cut_windows, to_patches, window_positions
-from profiles.clock import Cell, StageClock
 from profiles.stages import backpropagate
+from profiles.timing.clock import Cell, StageClock
 
 SMALL = ModelConfig(width=16, depth=2, heads=2, feed_forward=32, patch_side=4, window_side=3)
 

@@ -1,0 +1,1 @@
+"""Devices sampled beside a training: joules per phase and per stage."""

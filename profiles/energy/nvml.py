@@ -1,0 +1,286 @@
+"""One NVIDIA device as its driver's library (NVML) tells of it. Everything is read, nothing is ever set.
+
+Each question is put on its own, so that a board which does not know one answer still gives the others. An answer of
+the kind "never on this board" is not asked for again; any other failure is, so that a board may come back.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pynvml
+
+from profiles.energy.readings import Reading
+from profiles.record import PowerSource
+
+T = TypeVar("T")
+
+ROUND_NS = 950_000_000
+"""Once a second, or a little less as nobody comes to the nanosecond, a round of all other questions is put; energy and
+power are asked each time. Each question makes the training let go of the interpreter for a moment."""
+
+SELDOM = 2
+SELDOM_PCIE = 10
+"""Of so many rounds one asks for limits and processes, which change seldom, and for traffic, which the driver counts
+for 20 ms, twice, while the asking thread waits."""
+
+LARGEST_W = 10_000
+LIMITS = 4
+"""A power above so many times the limit is no power; boards exceed theirs for milliseconds, but not by as much."""
+
+_INITIAL_PID_NAMESPACE = "pid:[4026531836]"
+
+_NEVER = (
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_NO_PERMISSION,
+    pynvml.NVML_ERROR_INVALID_ARGUMENT,
+    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+)
+
+_THROTTLES = {
+    pynvml.nvmlClocksEventReasonSwPowerCap: "power_cap",
+    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware_slowdown",
+    pynvml.nvmlClocksEventReasonSyncBoost: "sync_boost",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "thermal_software",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "thermal_hardware",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power_brake",
+    pynvml.nvmlClocksThrottleReasonBoardLimit: "board_limit",
+    pynvml.nvmlClocksThrottleReasonReliability: "reliability",
+}
+"""Reasons that make a device slower than it was set to be; being idle, or set to a clock, is none."""
+
+
+class _UnusableError(Exception):
+    """An answer came but is none."""
+
+
+class NvmlBoard:
+    """A device of the driver's, or one MIG instance of it.
+
+    Nothing is asked before the first reading, so that a driver which hangs holds up whoever reads, not the run.
+
+    Args:
+        name: what the device is called in tables, such as `cuda:0`.
+        uuid: its UUID as CUDA tells it, without prefix; of the devices that CUDA_VISIBLE_DEVICES leaves.
+
+    """
+
+    def __init__(self, name: str, uuid: str) -> None:
+        self.name = name
+        self.driver: str | None = None
+        self._uuid = uuid
+        self._handle: Any = None  # the instance's, where there are instances; else the board's
+        self._board: Any = None
+        self._closed = ""
+        self._shared = ""
+        self._together = True
+        self._refused: set[tuple[str, int]] = set()
+        self._why: dict[str, str] = {}
+        self._limit_w: float | None = None
+        self._due_ns = 0
+        self._rounds = 0
+        self._held: dict[str, Any] = {}
+        self._questions: tuple[tuple[str, int, tuple[Callable[[], Any], ...]], ...] = (
+            ("utilization_pct", 1, (self._utilization_pct,)),
+            ("memory_bytes", 1, (self._memory_v2_bytes, self._memory_bytes)),
+            ("temperature_c", 1, (self._temperature_c, self._temperature_old_c)),
+            ("sm_clock_mhz", 1, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_SM),)),
+            ("memory_clock_mhz", 1, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM),)),
+            ("throttle", 1, (self._throttle, self._throttle_old)),
+            ("power_limit_w", SELDOM, (self._enforced_limit_w, self._set_limit_w)),
+            ("clock_limit_mhz", SELDOM, (self._application_mhz, self._highest_mhz)),
+            ("pcie_rx_bytes_per_s", SELDOM_PCIE, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_RX_BYTES),)),
+            ("pcie_tx_bytes_per_s", SELDOM_PCIE, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_TX_BYTES),)),
+            ("foreign_processes", SELDOM, (self._foreign_processes,)),
+        )
+
+    def read(self, now_ns: int) -> Reading:
+        """Ask energy and power, and once a second everything else; its answers stand until then."""
+        if not self._opened():
+            return Reading(why={"device": self._closed})
+        meter = self._meter()
+        if now_ns >= self._due_ns:
+            self._due_ns = now_ns + ROUND_NS
+            due = ((name, questions) for name, seldom, questions in self._questions if self._rounds % seldom == 0)
+            self._held = {name: self._ask(name, *questions) for name, questions in due}
+            self._rounds += 1
+        return Reading(*meter, **self._held, why=self._why)
+
+    def read_meter(self) -> Reading:
+        """Ask for energy and power alone."""
+        return Reading(*self._meter()) if self._opened() else Reading()
+
+    def power_limit_w(self) -> float | None:
+        """Return the power that the board may draw, as it is enforced."""
+        return self._ask("power_limit_w", self._enforced_limit_w, self._set_limit_w) if self._opened() else None
+
+    def highest_clock_mhz(self) -> int | None:
+        """Return the highest clock of its processors."""
+        return self._ask("clock_limit_mhz", self._highest_mhz) if self._opened() else None
+
+    def why_closed(self) -> str:
+        """Return why the device cannot be asked at all; empty where it can."""
+        return "" if self._opened() else self._closed
+
+    def _opened(self) -> bool:
+        """Find the device, once; whether there is one."""
+        if self._handle is None and not self._closed:
+            try:
+                self._open()
+            except pynvml.NVMLError as error:
+                self._closed = f"NVML: {error}"
+        return not self._closed
+
+    def _open(self) -> None:
+        pynvml.nvmlInit()
+        self.driver = str(pynvml.nvmlSystemGetDriverVersion())
+        try:
+            board = instance = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{self._uuid}")
+        except (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument):
+            instance = pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{self._uuid}")
+            board = pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(instance)
+        with suppress(pynvml.NVMLError):  # boards without instances do not know the question
+            if pynvml.nvmlDeviceGetMigMode(board)[0]:
+                self._shared = "the board is cut into MIG instances, and NVML tells it of the whole board only"
+        self._board, self._handle = board, instance
+
+    def _ask(self, column: str, *questions: Callable[[], T]) -> T | None:
+        """Put the first of *questions* that the board answers; where none is, note why *column* is unknown."""
+        why = self._why.get(column, "")
+        for place, question in enumerate(questions):
+            if (column, place) in self._refused:
+                continue
+            try:
+                answer = question()
+            except _UnusableError as error:
+                why = str(error)
+            except pynvml.NVMLError as error:
+                why = f"NVML: {error}"
+                if error.value in _NEVER:
+                    self._refused.add((column, place))
+            else:
+                if column in self._why:
+                    self._why = {name: reason for name, reason in self._why.items() if name != column}
+                return answer
+        if self._why.get(column) != why:
+            self._why = {**self._why, column: why}  # readings keep what stood when they were taken
+        return None
+
+    def _refuse_shared(self) -> None:
+        if self._shared:
+            raise _UnusableError(self._shared)
+
+    def _meter(self) -> tuple[float | None, float | None, PowerSource | None]:
+        """Ask for energy and power: in one call where the board can, from the first failure on one by one."""
+        if self._together:
+            try:
+                return self._energy_and_power()
+            except (pynvml.NVMLError, _UnusableError):
+                self._together = False
+        energy_j = self._ask("energy_j", self._counter_j)
+        power_w, source = self._ask("power_w", self._instant_w, self._average_w) or (None, None)
+        return energy_j, power_w, source
+
+    def _energy_and_power(self) -> tuple[float, float, PowerSource]:
+        energy, power = self._fields(pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, pynvml.NVML_FI_DEV_POWER_INSTANT)
+        return energy.ullVal / 1000, self._plausible_w(power.uiVal), "instant"
+
+    def _fields(self, *fields: int) -> list[Any]:
+        self._refuse_shared()
+        told = pynvml.nvmlDeviceGetFieldValues(self._board, fields)
+        for field in told:
+            if field.nvmlReturn != pynvml.NVML_SUCCESS:
+                raise pynvml.NVMLError(field.nvmlReturn)
+        return [field.value for field in told]
+
+    def _counter_j(self) -> float:
+        self._refuse_shared()
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._board)) / 1000
+
+    def _instant_w(self) -> tuple[float, PowerSource]:
+        (power,) = self._fields(pynvml.NVML_FI_DEV_POWER_INSTANT)
+        return self._plausible_w(power.uiVal), "instant"
+
+    def _average_w(self) -> tuple[float, PowerSource]:
+        self._refuse_shared()
+        return self._plausible_w(pynvml.nvmlDeviceGetPowerUsage(self._board)), "average"
+
+    def _plausible_w(self, power_mw: int) -> float:
+        power_w, largest_w = power_mw / 1000, LIMITS * self._limit_w if self._limit_w else LARGEST_W
+        if not 0 < power_w <= largest_w:
+            message = f"the board says {power_w:g} W, which is not within 0 to {largest_w:g} W"
+            raise _UnusableError(message)
+        return power_w
+
+    def _utilization_pct(self) -> float:
+        return float(pynvml.nvmlDeviceGetUtilizationRates(self._handle).gpu)
+
+    def _memory_v2_bytes(self) -> int:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(self._handle, version=pynvml.nvmlMemory_v2).used)
+
+    def _memory_bytes(self) -> int:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(self._handle).used)
+
+    def _temperature_c(self) -> float:
+        return float(pynvml.nvmlDeviceGetTemperatureV(self._board, pynvml.NVML_TEMPERATURE_GPU))
+
+    def _temperature_old_c(self) -> float:
+        return float(pynvml.nvmlDeviceGetTemperature(self._board, pynvml.NVML_TEMPERATURE_GPU))
+
+    def _clock_mhz(self, kind: int) -> float:
+        return float(pynvml.nvmlDeviceGetClockInfo(self._board, kind))
+
+    def _throttle(self) -> tuple[str, ...]:
+        return _words(pynvml.nvmlDeviceGetCurrentClocksEventReasons(self._board))
+
+    def _throttle_old(self) -> tuple[str, ...]:
+        return _words(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._board))
+
+    def _enforced_limit_w(self) -> float:
+        self._limit_w = float(pynvml.nvmlDeviceGetEnforcedPowerLimit(self._board)) / 1000
+        return self._limit_w
+
+    def _set_limit_w(self) -> float:
+        self._limit_w = float(pynvml.nvmlDeviceGetPowerManagementLimit(self._board)) / 1000
+        return self._limit_w
+
+    def _application_mhz(self) -> float:
+        return float(pynvml.nvmlDeviceGetApplicationsClock(self._board, pynvml.NVML_CLOCK_SM))
+
+    def _highest_mhz(self) -> int:
+        return int(pynvml.nvmlDeviceGetMaxClockInfo(self._board, pynvml.NVML_CLOCK_SM))
+
+    def _traffic(self, direction: int) -> float:
+        return float(pynvml.nvmlDeviceGetPcieThroughput(self._board, direction)) * 1000  # told in KB/s
+
+    def _foreign_processes(self) -> int:
+        """Count the processes on the device that are not ours; see `_foreign`."""
+        return _foreign({process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle)})
+
+
+def _words(reasons: int) -> tuple[str, ...]:
+    return tuple(word for bit, word in _THROTTLES.items() if reasons & bit)
+
+
+def _foreign(pids: set[int]) -> int:
+    """Count those that are not this process.
+
+    The driver names processes as the whole machine sees them. In a container this process has another name, and is
+    not known for its own: of two or more, all but one are foreign; of one, nothing can be said.
+    """
+    if os.getpid() in pids or _sees_all_processes():
+        return len(pids - {os.getpid()})
+    if len(pids) > 1:
+        return len(pids) - 1
+    message = "process numbers are those of a container, so the one of this run is not known"
+    raise _UnusableError(message)
+
+
+def _sees_all_processes() -> bool:
+    try:
+        return Path("/proc/self/ns/pid").readlink().name == _INITIAL_PID_NAMESPACE
+    except OSError:  # no such thing here: then there are no containers either
+        return True

@@ -1,0 +1,1 @@
+"""Looking closely at a few steps: profiler windows, and what they say of the clock."""

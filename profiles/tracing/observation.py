@@ -1,0 +1,113 @@
+"""Looking closely at a few steps of an epoch that no statistic counts: what the instruments cost, and a window.
+
+Steps without any instrument alternate with steps under the stage clock; then comes a profiler window; then steps
+under the clock again, to see whether what the profiler slowed down stays slow.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from time import perf_counter_ns
+from typing import NamedTuple
+
+import numpy as np
+
+from profiles.memory import PeakMemory
+from profiles.record import Observation, ProfilerWindow, StepState, StepTime
+from profiles.stages import unheard
+from profiles.timing.clock import StageClock
+from profiles.tracing.window import ProfilerConfig, affordable_steps, count_events, profile_steps
+
+MOST_PAIRS = 16
+FEWEST_STEPS = 5
+"""A pair, the step whose events are counted, one of a window, one after it."""
+
+Step = Callable[[], None]
+
+
+class Observer(NamedTuple):
+    """Looks at steps: by which clock, under which budgets, where traces go, and whose peak memory it must not count."""
+
+    clock: StageClock
+    config: ProfilerConfig
+    traces: Path
+    memory: PeakMemory
+
+    def observe(self, step: Step, epoch: int, most_steps: int) -> Observation:
+        """Run some steps and return what was seen of them.
+
+        Args:
+            step: runs one training step, inside a phase of the clock.
+            epoch: which epoch they are of; 0 is before the first.
+            most_steps: how many steps there are to run.
+
+        """
+        if most_steps < FEWEST_STEPS:
+            return Observation(epoch=epoch, reason=f"{most_steps} steps are too few to look at")
+        most_pairs = min(MOST_PAIRS, (most_steps - FEWEST_STEPS) // 3 + 1)  # as many again come after the window
+        bare_ns, clocked_ns = self._compare(step, most_pairs)
+        with self.memory.unwatched():
+            window, inside_ns, reason = self._window(step, epoch, most_steps - 3 * len(bare_ns) - 1)
+        after_ns = [self._timed(step) for _ in bare_ns] if window else []
+        steps: dict[StepState, list[int]] = {
+            "bare": bare_ns,
+            "clock": clocked_ns,
+            "window": inside_ns,
+            "after": after_ns,
+        }
+        return Observation(epoch=epoch, steps=_times(steps), window=window, reason=reason)
+
+    def _window(self, step: Step, epoch: int, most_steps: int) -> tuple[ProfilerWindow | None, list[int], str | None]:
+        """Profile as many steps as are affordable; return the window and its steps' times, or why there is none."""
+        events = count_events(step)
+        steps = min(most_steps, affordable_steps(self.config, events))
+        if steps < 1:
+            budget = f"{self.config.memory_mb} MB of memory and {self.config.file_mb} MB of trace"
+            return None, [], f"a step has {events} profiler events, too many for a window of {budget}"
+        inside_ns: list[int] = []
+        path = self.traces / f"epoch{epoch:04d}.pt.trace.json.gz"
+        window = profile_steps(lambda: inside_ns.append(self._timed(step)), steps, self.clock, path, epoch)
+        return window, inside_ns, None
+
+    def thinned(self, observations: list[Observation], kept: int) -> list[Observation]:
+        """Delete all traces but the first and the last ones, *kept* in all; return the observations without them."""
+        with_trace = [seen.epoch for seen in observations if seen.window and seen.window.trace]
+        excess = set(with_trace[1 : max(1, len(with_trace) - kept + 1)])
+        return [self._without_trace(seen) if seen.epoch in excess else seen for seen in observations]
+
+    def _without_trace(self, seen: Observation) -> Observation:
+        assert seen.window is not None and seen.window.trace is not None  # noqa: PT018, S101 - `thinned` chose it
+        (self.traces / seen.window.trace).unlink(missing_ok=True)
+        return seen.model_copy(update={"window": seen.window.model_copy(update={"trace": None})})
+
+    def _compare(self, step: Step, most_pairs: int) -> tuple[list[int], list[int]]:
+        """Time steps without instrument and with the clock, in turn, now the one first and now the other."""
+        bare_ns: list[int] = []
+        clocked_ns: list[int] = []
+        while len(bare_ns) < most_pairs and sum(bare_ns) + sum(clocked_ns) < self.config.compare_s * 1e9:
+            for bare in (True, False) if len(bare_ns) % 2 == 0 else (False, True):
+                (bare_ns if bare else clocked_ns).append(self._timed(step, bare=bare))
+        return bare_ns, clocked_ns
+
+    def _timed(self, step: Step, *, bare: bool = False) -> int:
+        """Run one step from drained to drained; return the nanoseconds it took."""
+        self.clock.drain()
+        started_ns = perf_counter_ns()
+        with unheard() if bare else nullcontext():
+            step()
+        self.clock.drain()
+        return perf_counter_ns() - started_ns
+
+
+def _times(durations_ns: dict[StepState, list[int]]) -> tuple[StepTime, ...]:
+    return tuple(_step_time(state, values) for state, values in durations_ns.items() if values)
+
+
+def _step_time(state: StepState, durations_ns: list[int]) -> StepTime:
+    low, middle, high = np.percentile(durations_ns, [25, 50, 75]) / 1e9
+    return StepTime(
+        state=state,
+        n=len(durations_ns),
+        median_s=float(middle),
+        spread_s=float(high - low) if len(durations_ns) > 1 else None,
+    )

@@ -1,0 +1,116 @@
+"""Profiler windows: a few steps under `torch.profiler`, short enough for their budget, attributed to stages.
+
+A window is kept out of every timing statistic, since the profiler slows down what it watches.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from profiles.memory import resident_bytes
+from profiles.record import ProfilerWindow, WindowCell
+from profiles.timing.clock import StageClock
+from profiles.timing.times import Cell
+from profiles.tracing.attribution import STEP, Attributed, KinetoEvent, attribute, intervals
+
+RESIDENT_PER_EVENT = 3000
+"""Bytes that an event takes in memory until the window is written: 2,400 in the profiler, 500 read (torch 2.13)."""
+
+COMPRESSED_PER_EVENT = 20
+"""Bytes that an event takes in the trace file: 18 (torch 2.13)."""
+
+
+class ProfilerConfig(BaseModel):
+    """How much is profiled, and what that may cost."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    steps: int = Field(default=3, ge=0, description="training steps of a profiler window at most; 0: no windows")
+    memory_mb: int = Field(default=256, gt=0, description="resident memory that a window may take, MB")
+    file_mb: int = Field(default=64, gt=0, description="size of a window's compressed trace, MB")
+    compare_s: float = Field(
+        default=5.0, gt=0, allow_inf_nan=False, description="time for comparing steps with and without stage clock, s"
+    )
+
+
+def affordable_steps(config: ProfilerConfig, events_per_step: int) -> int:
+    """Return how many steps a window may have within its budgets; 0 where not even one fits."""
+    by_memory = config.memory_mb * 10**6 // (events_per_step * RESIDENT_PER_EVENT)
+    by_file = config.file_mb * 10**6 // (events_per_step * COMPRESSED_PER_EVENT)
+    return min(config.steps, by_memory, by_file)
+
+
+def count_events(step: Callable[[], None]) -> int:
+    """Run one step under the profiler and return how many events it makes; this also warms the profiler up."""
+    with new_profiler() as profiler:
+        step()
+    return len(raw_events(profiler))
+
+
+def profile_steps(step: Callable[[], None], steps: int, clock: StageClock, path: Path, epoch: int) -> ProfilerWindow:
+    """Profile *steps* steps, write their trace to *path*, and set both routes to stages side by side.
+
+    Args:
+        step: runs one training step, inside a phase of *clock*.
+        steps: how many; at least one.
+        clock: the stage clock that hears the steps' marks.
+        path: `*.pt.trace.json.gz`, which Perfetto, TensorBoard's profiler plugin and TraceInsight open.
+        epoch: of the window, for its record.
+
+    """
+    before_bytes = resident_bytes()
+    with new_profiler() as profiler, clock.annotating():
+        before_ns = clock.read()
+        for number in range(steps):
+            with record_function(f"{STEP}{number}"):
+                step()
+        after_ns = clock.read()
+    events = intervals(raw_events(profiler))
+    after_bytes = resident_bytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profiler.export_chrome_trace(str(path))
+    attributed = attribute(events)
+    return ProfilerWindow(
+        epoch=epoch,
+        steps=steps,
+        events=len(events),
+        resident_bytes=None if before_bytes is None or after_bytes is None else max(0, after_bytes - before_bytes),
+        trace=path.name,
+        trace_bytes=path.stat().st_size,
+        wall_s=attributed.wall_ns / 1e9,
+        busy_s=attributed.union_ns / 1e9,
+        cells=_cells({cell: after_ns[cell] - before_ns.get(cell, 0) for cell in after_ns}, attributed),
+    )
+
+
+def _cells(clocked_ns: dict[Cell, int], attributed: Attributed) -> tuple[WindowCell, ...]:
+    """Set side by side what the two routes say of the same steps."""
+    clocked_wall_ns = sum(clocked_ns.values())
+    return tuple(
+        WindowCell(
+            stage=cell.stage,
+            direction=cell.direction,
+            clock_share=clocked_ns.get(cell, 0) / clocked_wall_ns,
+            profiler_share=attributed.exposed_ns.get(cell, 0) / attributed.wall_ns,
+            exposed_s=attributed.exposed_ns.get(cell, 0) / 1e9,
+            busy_s=attributed.busy_ns.get(cell, 0) / 1e9,
+        )
+        for cell in sorted(clocked_ns.keys() | attributed.exposed_ns.keys())
+    )
+
+
+def new_profiler() -> profile:
+    """Return a profiler of operators and, where there is a device, its kernels."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or Kineto writes of its start and stop on stderr
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+    return profile(activities=activities)
+
+
+def raw_events(profiler: profile) -> Sequence[KinetoEvent]:
+    """Return torch's raw events."""
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None  # noqa: PT018, S101 - it ran
+    return profiler.profiler.kineto_results.events()

@@ -1,0 +1,253 @@
+"""Boards behind the driver's own binary interface, through the real binding. See `boards.py` and `nvml_stand_in.c`."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from profiles.energy import nvml
+from profiles.record import TelemetryRow
+from tests.profiles.energy.conftest import Play
+
+RAMP_J = 100 * (15.678 - 3.234) + 200 / 20 / 2 * (15.678**2 - 3.234**2)  # from 100 W to 300 W in 20 s
+
+
+@pytest.mark.parametrize("driver", ["new", "old"])
+@pytest.mark.parametrize(("counter_ms", "method"), [(100, "counter"), (20, "counter"), (0, "trapezoid")])
+def test_the_energy_of_a_ramp_is_its_integral(play: Play, counter_ms: int, method: str, driver: str) -> None:
+    script = f"clock=virtual power=100:300:20 counter_ms={counter_ms}"
+    (row,) = play(script, "phases", 3.234, 15.678, driver=driver)["rows"]
+    assert row["method"] == method
+    assert row["energy_j"] == pytest.approx(RAMP_J, rel=0.01)
+    assert abs(row["energy_j"] - RAMP_J) <= row["error_j"]
+
+
+def test_a_phase_shorter_than_the_counters_period_is_known_to_one_update(play: Play) -> None:
+    (row,) = play("clock=virtual power=200", "phases", 5.02, 5.05)["rows"]
+    assert abs(row["energy_j"] - 200 * 0.03) <= row["error_j"]
+    assert 0 < row["error_j"] <= 2 * 200 * 0.1
+
+
+@pytest.mark.parametrize("counter_ms", [60, 100, 250])
+def test_the_counters_period_is_found(play: Play, counter_ms: int) -> None:
+    played = play(f"clock=virtual power=150 counter_ms={counter_ms}", "phases", 4, 30)
+    assert played["period_ns"] == pytest.approx(counter_ms * 1e6, rel=0.03)
+    assert played["polls"] < 31 * (10 + 5 * 1000 / counter_ms) + 500  # it is not simply watched all the time
+
+
+def test_a_waking_is_one_call_and_all_other_questions_nine_a_second(play: Play) -> None:
+    first, second = (play("clock=virtual power=150", "phases", 4, end_s) for end_s in (10, 110))
+    calls, polls = second["calls"] - first["calls"], second["polls"] - first["polls"]
+    assert calls < polls + 100 * 9
+
+
+def test_what_kind_of_power_it_is_is_recorded(play: Play, tmp_path: Path) -> None:
+    for script, driver, source in (
+        ("", "new", "instant"),
+        ("instant=0", "new", "average"),
+        ("", "old", "average"),
+    ):
+        (tmp_path / "telemetry.csv").unlink(missing_ok=True)
+        play(f"clock=virtual power=150 {script}", "phases", 1, 2, driver=driver)
+        table = pd.read_csv(tmp_path / "telemetry.csv")
+        assert set(table["power_source"]) == {source}
+        assert set(table["power_w"]) == {150}
+
+
+def test_every_column_is_filled_by_a_board_that_knows_all(play: Play, tmp_path: Path) -> None:
+    play("clock=virtual power=150 throttle=68 pids=own,77", "phases", 1, 2)
+    first = pd.read_csv(tmp_path / "telemetry.csv").iloc[0].to_dict()
+    assert first == {
+        "time_s": 0,
+        "device": "cuda:0",
+        "power_w": 150,
+        "utilization_pct": 50,
+        "memory_bytes": 7 << 30,
+        "temperature_c": 61,
+        "sm_clock_mhz": 1700,
+        "throttle": "power_cap+thermal_hardware",
+        "memory_clock_mhz": 9000,
+        "power_source": "instant",
+        "energy_j": 1000,
+        "power_limit_w": 300,
+        "clock_limit_mhz": 2100,
+        "pcie_rx_bytes_per_s": 1_234_000,
+        "pcie_tx_bytes_per_s": 1_234_000,
+        "foreign_processes": 1,
+        "samples": 1,
+        "unavailable": pytest.approx(float("nan"), nan_ok=True),
+    }
+    assert list(first) == list(TelemetryRow._fields)
+
+
+def by_stage(played: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {part["stage"]: part for part in played["stages"]}
+
+
+@pytest.mark.parametrize(("turn_ms", "lag_ms"), [(370, 0), (370, 40), (170, 10), (1300, 85), (130, 62)])
+def test_two_stages_are_told_apart_within_their_error_bars(play: Play, turn_ms: int, lag_ms: int) -> None:
+    played = play(f"clock=virtual square=250:100:{turn_ms}", "stages", turn_ms, 60, lag_ms)
+    parts, times_s = by_stage(played), played["exposed_s"]
+    for stage, watts, time_s in (("attention", 250, times_s[0]), ("loss", 100, times_s[1])):
+        assert parts[stage]["energy_j"] == pytest.approx(watts * time_s, abs=parts[stage]["error_j"])
+        assert parts[stage]["error_j"] < 0.15 * parts[stage]["energy_j"]
+        assert parts[stage]["tag"] == "estimated"
+    assert sum(part["energy_j"] for part in played["stages"]) == pytest.approx(played["total"]["energy_j"], rel=1e-12)
+
+
+@pytest.mark.parametrize(("turn_ms", "lag_ms"), [(7, 0), (13, 0), (30, 33), (37, 37), (50, 0), (100, 0)])
+def test_stages_that_follow_faster_than_the_meter_tells_are_not_guessed(play: Play, turn_ms: int, lag_ms: int) -> None:
+    played = play(f"clock=virtual square=250:100:{turn_ms}", "stages", turn_ms, 60, lag_ms)
+    parts, times_s = by_stage(played), played["exposed_s"]
+    for stage, watts, time_s in (("attention", 250, times_s[0]), ("loss", 100, times_s[1])):
+        part = parts[stage]
+        assert part["tag"] == "unavailable" or part["energy_j"] == pytest.approx(watts * time_s, abs=part["error_j"])
+        assert (part["energy_j"] is None) == (part["reason"] is not None)
+    assert any(part["energy_j"] is None for part in played["stages"])
+    known_j = sum(part["energy_j"] for part in played["stages"] if part["energy_j"] is not None)
+    assert known_j == pytest.approx(played["total"]["energy_j"], rel=1e-12)
+
+
+def test_too_few_samples_are_no_estimate(play: Play) -> None:
+    parts = by_stage(play("clock=virtual square=250:100:370", "stages", 370, 3))
+    assert parts["attention"]["energy_j"] is None
+    assert "intervals of the meter lie within the phase; 48 are needed" in parts["attention"]["reason"]
+    assert parts["unresolved"]["energy_j"] > 0
+
+
+def test_a_power_averaged_over_a_second_is_of_no_stage(play: Play) -> None:
+    parts = by_stage(play("clock=virtual square=250:100:370 counter_ms=0 instant=0", "stages", 370, 30))
+    assert parts["loss"]["reason"] == "the board tells only a power averaged over about a second"
+
+
+def test_a_board_is_lost_in_the_middle(play: Play) -> None:
+    played = play("clock=virtual power=150 lost_after=700", "phases", 2, 5, 6, 40, 41, 42)
+    first, second, third = played["rows"]
+    assert first["energy_j"] == pytest.approx(450, abs=first["error_j"])
+    for row in (second, third):
+        assert row["energy_j"] is None
+        assert row["reason"] == "NVML: GPU is lost"
+    said = next(said for said in played["caveats"] if "GPU is lost" in said)
+    assert {"energy_j", "power_w", "throttle"} < set(
+        said.removeprefix("cuda:0: ").split(" unavailable at times")[0].split(", ")
+    )
+
+
+@pytest.mark.parametrize("calls", [0, 150])
+def test_a_driver_that_hangs_holds_up_nothing_for_long(play: Play, calls: int) -> None:
+    started = time.monotonic()
+    played = play(f"power=150 hang_after={calls}", "threads", 1, 0.5)
+    assert time.monotonic() - started < 60
+    assert played["rows"][-1]["energy_j"] is None
+    assert "did not answer in time" in played["rows"][-1]["reason"]
+    assert "cuda:0: the driver did not answer in time; its thread was left behind" in played["caveats"]
+
+
+@pytest.mark.parametrize(
+    ("script", "driver", "reason"),
+    [
+        ("driver=0", "new", "NVML: Driver Not Loaded"),
+        ("", "none", "NVML: NVML Shared Library Not Found"),
+        ("boards=0", "new", "NVML: Not Found"),
+        ("mig=1", "new", "the board is cut into MIG instances, and NVML tells it of the whole board only"),
+        ("counter_ms=0 garbage=1", "new", "NVML: Not Supported; the board says 4.29497e+06 W, which is not within 0"),
+    ],
+)
+def test_what_cannot_be_known_is_unavailable_with_its_reason_and_never_0(
+    play: Play, tmp_path: Path, script: str, driver: str, reason: str
+) -> None:
+    played = play(script, "threads", 1, 0.1, driver=driver)
+    for row in played["rows"]:
+        assert row["energy_j"] is None
+        assert row["reason"].startswith(reason)
+    assert played["idle_w"] == {"cuda:0": None}
+    assert any(reason.rpartition("; ")[2] in said for said in played["caveats"])
+    table = pd.read_csv(tmp_path / "telemetry.csv")
+    assert table["power_w"].isna().all()
+    assert table["energy_j"].isna().all()
+    assert reason.partition("; ")[0] in table["unavailable"][0]
+
+
+def test_a_garbled_power_does_not_touch_the_counter(play: Play) -> None:
+    (row,) = play("clock=virtual power=150 garbage=1", "phases", 2, 12)["rows"]
+    assert row["method"] == "counter"
+    assert row["energy_j"] == pytest.approx(1500, abs=row["error_j"])
+
+
+def test_an_instance_tells_its_memory_and_its_boards_clocks(play: Play, tmp_path: Path) -> None:
+    play("mig=1", "threads", 1, 0.1)
+    first = pd.read_csv(tmp_path / "telemetry.csv").iloc[0]
+    assert first["memory_bytes"] == 7 << 30
+    assert first["sm_clock_mhz"] == 1700
+
+
+@pytest.mark.parametrize("init_ms", [0, 400])
+def test_idle_power_is_known_however_long_the_driver_takes_to_open(play: Play, init_ms: int) -> None:
+    played = play(f"power=150 utilization=0 init_ms={init_ms}", "threads", 1, 0.1)
+    assert played["idle_w"]["cuda:0"] == pytest.approx(150, rel=0.01)
+    assert played["caveats"] == []
+
+
+def test_each_board_has_its_own_rows(play: Play, tmp_path: Path) -> None:
+    played = play("boards=2 power=150", "threads", 2, 0.3)
+    rows = {(row["device"], row["epoch"]): row["energy_j"] for row in played["rows"]}
+    assert set(rows) == {("cuda:0", 1), ("cuda:0", 2), ("cuda:1", 1), ("cuda:1", 2)}
+    assert None not in rows.values()
+    devices = pd.read_csv(tmp_path / "telemetry.csv")["device"].value_counts()
+    assert set(devices.index) == {"cuda:0", "cuda:1"}
+    assert devices["cuda:1"] < devices["cuda:0"] / 3  # beside the device whose stages are charged, once a second
+
+
+def test_throttling_strangers_and_a_changed_limit_are_caveats_of_the_phases_they_touch(play: Play) -> None:
+    (row,) = play("clock=virtual throttle=8 pids=own,77,78 limit_w=300:7:250", "phases", 5, 10)["rows"]
+    assert row["caveats"].split("; ") == [
+        "throttled (hardware_slowdown) in 50 of 50 samples",
+        "2 foreign process(es) on the device",
+        "power limit changed from 300 W to 250 W",
+    ]
+    (row,) = play("clock=virtual throttle=3 pids=own", "phases", 8, 10)["rows"]
+    assert row["caveats"] == ""  # idle, or set to a clock, is not throttled
+
+
+@pytest.mark.parametrize(
+    ("sees_all", "others", "own", "foreign"),
+    [
+        (True, {77, 78}, True, 2),
+        (True, {77}, False, 1),
+        (False, {77, 78}, True, 2),
+        (False, {77, 78}, False, 1),
+        (False, set(), True, 0),
+    ],
+)
+def test_of_processes_those_that_are_not_this_one_are_foreign(
+    monkeypatch: pytest.MonkeyPatch, *, sees_all: bool, others: set[int], own: bool, foreign: int
+) -> None:
+    monkeypatch.setattr(nvml, "_sees_all_processes", lambda: sees_all)
+    assert nvml._foreign(others | ({os.getpid()} if own else set())) == foreign
+
+
+def test_a_single_process_seen_from_a_container_may_be_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "_sees_all_processes", lambda: False)
+    with pytest.raises(nvml._UnusableError, match="process numbers are those of a container"):
+        nvml._foreign({77})
+
+
+def test_a_stranger_is_a_caveat_also_of_a_phase_in_which_nobody_asked(play: Play) -> None:
+    (row,) = play("clock=virtual pids=own,77", "phases", 5.2, 5.9)["rows"]
+    assert row["caveats"] == "1 foreign process(es) on the device"
+
+
+def test_a_limit_that_changed_before_a_phase_is_told_of_the_next(play: Play) -> None:
+    (row,) = play("clock=virtual limit_w=300:3:250", "phases", 5, 10)["rows"]
+    assert row["caveats"] == "power limit changed from 300 W to 250 W"
+    (row,) = play("clock=virtual limit_w=300:30:250", "phases", 5, 10)["rows"]
+    assert row["caveats"] == ""
+
+
+def test_a_counter_that_stands_still_is_not_waited_for(play: Play) -> None:
+    (row,) = play("clock=virtual power=150 counter_ms=1e9", "phases", 5, 10, driver="new")["rows"]
+    assert row["method"] == "trapezoid"
+    assert row["energy_j"] == pytest.approx(750, rel=0.01)

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from profiles.energy.table import TelemetryTable, merge
+from profiles.record import TelemetryRow
+
+
+def row(at_s: float, device: str = "cuda:0", **columns: object) -> TelemetryRow:
+    known = {"samples": 1, "unavailable": "", **columns}
+    rest = {name: None for name in TelemetryRow._fields if name not in {"time_s", "device", *known}}
+    return TelemetryRow(time_s=at_s, device=device, **rest, **known)
+
+
+def test_rows_are_in_the_file_once_added(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry.csv"
+    table = TelemetryTable(path, 100)
+    assert path.read_text().splitlines() == [",".join(TelemetryRow._fields)]
+    table.add([row(1.5, power_w=100.25, memory_bytes=7, throttle="none"), row(2.4)])
+    assert path.read_text().splitlines() == [
+        ",".join(TelemetryRow._fields),
+        "1.5,cuda:0,100.25,,7,,,none,,,,,,,,,1,",
+        "2.4,cuda:0,,,,,,,,,,,,,,,1,",
+    ]
+
+
+@pytest.mark.parametrize("at_once", [1, 30, 99, 250])
+def test_however_many_rows_come_at_once_the_table_has_room(tmp_path: Path, at_once: int) -> None:
+    table = TelemetryTable(tmp_path / "telemetry.csv", 100)
+    for first in range(0, 10 * at_once, at_once):
+        table.add([row(second) for second in range(first, first + at_once)])
+        assert len(pd.read_csv(tmp_path / "telemetry.csv")) <= 100
+    table.close()
+    assert pd.read_csv(tmp_path / "telemetry.csv")["samples"].sum() == 10 * at_once
+
+
+def test_rows_stay_in_the_order_in_which_they_came_when_a_reboot_set_the_clock_back(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry.csv"
+    for booted_s in (5000, 7):
+        table = TelemetryTable(path, 100)
+        table.add([row(booted_s + second, device) for second in range(40) for device in ("cuda:0", "cpu")])
+        table.close()
+    times_s = pd.read_csv(path).query("device == 'cuda:0'")["time_s"].tolist()
+    assert times_s == [*range(5001, 5040, 2), *range(8, 47, 2)]
+
+
+def test_the_table_never_grows_beyond_its_rows_and_forgets_no_sample(tmp_path: Path) -> None:
+    table = TelemetryTable(tmp_path / "telemetry.csv", 100)
+    largest = 0
+    for sample in range(10_000):
+        for device in ("cuda:0", "cpu"):
+            table.add([row(sample / 10, device, power_w=float(sample), temperature_c=float(sample % 77))])
+        if sample % 100 == 0:
+            largest = max(largest, len((tmp_path / "telemetry.csv").read_text().splitlines()) - 1)
+    table.close()
+    read = pd.read_csv(tmp_path / "telemetry.csv")
+    assert 50 < largest <= 100
+    for _, mine in read.groupby("device"):
+        assert mine["samples"].sum() == 10_000
+        assert (mine["power_w"] * mine["samples"]).sum() == pytest.approx(sum(range(10_000)))
+        assert mine["temperature_c"].max() == 76
+        assert mine["time_s"].is_monotonic_increasing
+        assert mine["time_s"].iloc[-1] == 999.9
+
+
+def test_a_merged_row_keeps_what_its_columns_say() -> None:
+    merged = merge([
+        row(1, power_w=100.0, memory_bytes=9, throttle="none", energy_j=5.0, samples=3, unavailable="power: why"),
+        row(2, power_w=200.0, memory_bytes=4, throttle="b+a", energy_j=8.0),
+        row(3, throttle="c", foreign_processes=2),
+    ])  # fmt: skip
+    assert merged == row(
+        3, power_w=125.0, memory_bytes=9, throttle="a+b+c", energy_j=8.0, foreign_processes=2, samples=5,
+        unavailable="power: why",
+    )  # fmt: skip
+    assert merge([row(1, throttle="none"), row(2, throttle="none")]).throttle == "none"
+    assert merge([row(1), row(2)]).throttle is None
+    assert merge([row(1), row(2)]).power_w is None
+
+
+def test_a_table_cut_off_by_a_kill_is_continued_without_its_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry.csv"
+    table = TelemetryTable(path, 100)
+    for second in range(250):
+        table.add([row(second, power_w=1.0)])
+    before = pd.read_csv(path)
+    with path.open("a") as file:
+        file.write("251.0,cuda:0,1")  # what a kill leaves
+    again = TelemetryTable(path, 100)
+    assert pd.read_csv(path).equals(before)
+    for second in range(300, 300 + 8):
+        again.add([row(second, power_w=1.0)])
+    again.close()
+    assert pd.read_csv(path)["samples"].tolist()[-2:] == [4, 4]  # as coarse as it had become
+
+
+def test_a_full_disk_ends_the_table_and_not_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry.csv"
+    table = TelemetryTable(path, 100)
+    path.unlink()
+    path.symlink_to("/dev/full")
+    table.add([row(1)])
+    table.add([row(2)])
+    assert table.why_broken == "telemetry.csv ends early: No space left on device"
+    table.add([row(2)])

@@ -1,0 +1,146 @@
+"""Steps looked at closely: windows within their budgets, comparisons in turn, traces that do not pile up."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from profiles.memory import PeakMemory
+from profiles.record import Observation
+from profiles.stages import backpropagate, recorder, stage
+from profiles.timing.clock import StageClock
+from profiles.tracing.observation import FEWEST_STEPS, MOST_PAIRS, Observer
+from profiles.tracing.window import ProfilerConfig, affordable_steps, profile_steps
+
+CPU = torch.device("cpu")
+
+
+class Steps:
+    """A small training step that notes whether a clock heard it, and whether a profiler ran."""
+
+    def __init__(self, work: int = 1) -> None:
+        self.heard: list[bool] = []
+        self.profiled: list[bool] = []
+        self._weight = torch.randn(8, 8, requires_grad=True)
+        self._work = work
+
+    def __call__(self) -> None:
+        self.heard.append(recorder() is not None)
+        self.profiled.append(torch.autograd.profiler._is_profiler_enabled)
+        with stage("loss") as mark:
+            x = mark.input(torch.ones(4, 8))
+            for _ in range(self._work):
+                x = torch.tanh(x @ self._weight)
+            loss = mark.output(x.sum())
+        backpropagate(loss)
+
+
+@pytest.fixture
+def observe(tmp_path: Path) -> Callable[..., Observation]:
+    """Return a function that looks at so many steps under a configuration."""
+
+    def observe(step: Steps, most_steps: int, epoch: int = 2, **config: float) -> Observation:
+        clock = StageClock()
+        observer = Observer(clock, ProfilerConfig(**config), tmp_path, PeakMemory(CPU))  # type: ignore[arg-type]
+        with clock.phase("train", epoch):
+            return observer.observe(step, epoch, most_steps)
+
+    return observe
+
+
+@pytest.mark.parametrize(("events", "config", "steps"), [
+    (100, {}, 3),
+    (100, {"steps": 50}, 50),
+    (40_000, {"steps": 50}, 2),  # 256 MB at 3 kB an event
+    (40_000, {"steps": 50, "memory_mb": 1024}, 8),
+    (40_000, {"steps": 50, "memory_mb": 1024, "file_mb": 4}, 5),  # 4 MB at 20 B an event
+    (100_000, {"steps": 50}, 0),
+])  # fmt: skip
+def test_a_window_is_as_long_as_its_budgets_allow(events: int, config: dict[str, int], steps: int) -> None:
+    assert affordable_steps(ProfilerConfig(**config), events) == steps
+
+
+def test_steps_with_and_without_clock_take_turns_and_so_does_who_is_first(observe: Callable[..., Observation]) -> None:
+    step = Steps()
+    seen = observe(step, 100)
+    assert step.heard[:8] == [False, True, True, False, False, True, True, False]
+    assert {time.state: time.n for time in seen.steps} == {"bare": 16, "clock": 16, "window": 3, "after": 16}
+    assert step.profiled == [False] * 2 * MOST_PAIRS + [True] * 4 + [False] * MOST_PAIRS
+    assert step.heard[2 * MOST_PAIRS :] == [True] * (4 + MOST_PAIRS)
+
+
+@pytest.mark.parametrize("most_steps", [FEWEST_STEPS, 8, 20, 50, 51])
+def test_no_more_steps_are_taken_than_there_are(observe: Callable[..., Observation], most_steps: int) -> None:
+    step = Steps()
+    seen = observe(step, most_steps)
+    assert len(step.heard) <= most_steps
+    assert seen.window is not None
+    assert {time.state for time in seen.steps} == {"bare", "clock", "window", "after"}
+
+
+def test_too_few_steps_are_left_alone(observe: Callable[..., Observation]) -> None:
+    step = Steps()
+    seen = observe(step, FEWEST_STEPS - 1)
+    assert step.heard == []
+    assert (seen.window, seen.steps, seen.reason) == (None, (), "4 steps are too few to look at")
+
+
+def test_a_step_too_large_for_the_budget_has_no_window_and_a_reason(observe: Callable[..., Observation]) -> None:
+    step = Steps(work=200)
+    seen = observe(step, 20, memory_mb=1)
+    assert seen.window is None
+    assert seen.reason is not None
+    assert "too many for a window of 1 MB of memory and 64 MB of trace" in seen.reason
+    assert step.profiled.count(True) == 1  # only the step that was counted
+    assert {time.state for time in seen.steps} == {"bare", "clock"}
+
+
+def test_a_window_takes_no_more_than_was_reckoned(observe: Callable[..., Observation]) -> None:
+    window = observe(Steps(work=2000), 20, steps=4).window
+    assert window is not None
+    assert window.resident_bytes is not None
+    assert window.events > 20_000
+    assert window.resident_bytes < 1.5 * 3000 * window.events
+    assert window.trace_bytes < 20 * window.events
+
+
+def test_a_trace_is_gzipped_and_holds_the_stages_of_every_step(tmp_path: Path) -> None:
+    clock = StageClock()
+    with clock.phase("train", 1):
+        window = profile_steps(Steps(), 2, clock, tmp_path / "new" / "epoch0001.pt.trace.json.gz", 1)
+    trace = json.loads(gzip.decompress((tmp_path / "new" / "epoch0001.pt.trace.json.gz").read_bytes()))
+    names = [event.get("name") for event in trace["traceEvents"] if event.get("cat") == "user_annotation"]
+    assert sorted(names) == ["ProfilerStep#0", "ProfilerStep#1", *["backward pass"] * 2, *["stage::loss"] * 2]
+    assert window.trace == "epoch0001.pt.trace.json.gz"
+
+
+def test_of_many_traces_an_early_a_middle_and_a_late_one_are_kept(tmp_path: Path) -> None:
+    clock = StageClock()
+    observer = Observer(clock, ProfilerConfig(), tmp_path, PeakMemory(CPU))
+    seen: list[Observation] = []
+    with clock.phase("train", 1):
+        for epoch in (2, 4, 8, 16, 32):
+            seen = observer.thinned([*seen, observer.observe(Steps(), epoch, FEWEST_STEPS)], 3)
+    kept = [each.window.trace for each in seen if each.window and each.window.trace]
+    assert kept == [f"epoch{epoch:04d}.pt.trace.json.gz" for epoch in (2, 16, 32)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    assert len(seen) == 5
+    assert all(each.window for each in seen)
+
+
+def test_peak_memory_leaves_out_what_is_not_watched() -> None:
+    memory = PeakMemory(CPU)
+    in_use_bytes = memory.in_use_bytes
+    if in_use_bytes is None:
+        pytest.skip("the system does not tell the memory of a process")
+    with memory.unwatched():
+        torch.ones(50_000_000).sum()
+    assert (memory.peak_bytes() or 0) - in_use_bytes < 100e6
+    torch.ones(50_000_000).sum()
+    assert (memory.peak_bytes() or 0) - in_use_bytes > 190e6
+    with memory.unwatched():
+        pass
+    assert (memory.peak_bytes() or 0) - in_use_bytes > 190e6  # what was met before is not forgotten
