@@ -5,12 +5,17 @@ Each has a stated bound; what lies beyond it becomes a caveat, which the report 
 
 from collections.abc import Iterator
 
-from profiles.bounds import CLOCK_BOUND, LATER_BOUND, RESIDUAL_BOUND, ROUTES_BOUND, UNATTRIBUTED_BOUND
+from harness.summary import Tables
+from profiles.bounds import CLOCK_BOUND, LATER_BOUND, RESIDUAL_BOUND, ROUTES_BOUND, STEADY_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import Closure, Observation, StageTotal, StepState
 from profiles.tracing.window import ProfilerConfig
 
 TRAINED_STAGES = ("patching", "embedding", "attention", "feed_forward", "head", "loss", "optimizer")
 """What every training consists of, and marks."""
+
+
+NAMED = 5
+"""Epochs that a caveat names; more are only counted."""
 
 
 def doubts(
@@ -22,6 +27,20 @@ def doubts(
         *_unmarked(totals),
         *(text for seen in observations for text in _observed(seen, config)),
     ]
+
+
+def unsteady(tables: Tables) -> Iterator[str]:
+    """Name the epochs that lasted far longer than the others: medians are safe from them, sums over epochs are not."""
+    epochs = tables.counted_epochs()
+    median_s = epochs["wall_s"].median()
+    slow = epochs[epochs["wall_s"] > STEADY_BOUND * median_s]
+    if len(slow):
+        named = ", ".join(f"{row.epoch} ({row.wall_s:.3g} s)" for row in slow.head(NAMED).itertuples())
+        more = f" and {len(slow) - NAMED} more" if len(slow) > NAMED else ""
+        yield (
+            f"unsteady: epochs {named}{more} lasted more than {STEADY_BOUND:g} times the median of {median_s:.3g} s, as "
+            "if something else had the machine; sums over epochs, and shares of them, include them"
+        )
 
 
 def _closing(closures: list[Closure]) -> Iterator[str]:

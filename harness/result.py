@@ -11,7 +11,7 @@ from harness.cells import Cell
 from harness.context import Context, Sources
 from harness.dataset import LabelledImage
 from harness.directory import RunDirectory, replacing, write_model
-from harness.doubts import doubts
+from harness.doubts import doubts, unsteady
 from harness.evaluation import Evaluated
 from harness.joules import energy_doubts, energy_metrics, energy_totals, stage_energies
 from harness.pictures import save_maps, save_samples
@@ -43,6 +43,7 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
     stages, closures = totals.stage_totals(tables, observations), totals.closures(tables)
     caveats = [
         *_caveats(cell, context, trainer, sources, result),
+        *unsteady(tables),
         *doubts(stages, closures, observations, config.profiler),
         *result.telemetry.caveats(),
         *energy_doubts(tables),

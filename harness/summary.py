@@ -42,6 +42,10 @@ class Tables(NamedTuple):
         in_training = rows["phase"].isin(["train", "validation"])
         return rows[(rows["epoch"] > 0) & ~(in_training & rows["epoch"].isin(profiled))]
 
+    def counted_epochs(self) -> pd.DataFrame:
+        """Return the epochs that count."""
+        return self.epochs[~self.epochs["profiled"]]
+
     def energy_rows(self, *, counted: bool = False) -> list[EnergyRow]:
         """Return the rows of energy, of all epochs or of those that count; the unknown is None, or an empty text."""
         frame = self.counted(self.energy) if counted else self.energy
@@ -64,7 +68,7 @@ def time_metrics(tables: Tables, extent: Extent) -> list[Metric]:
     """Return the metrics of time: per epoch, of the whole training, windows per second."""
     if extent.measured_steps is not None:
         return _estimated_times(tables, extent)
-    counted = tables.epochs[~tables.epochs["profiled"]]
+    counted = tables.counted_epochs()
     train_wall_s = tables.phases[tables.phases["phase"] == "train"].set_index("epoch")["wall_s"]
     rates = counted["windows"] / counted["epoch"].map(train_wall_s)
     training_s = tables.wall_s("train") + tables.wall_s("validation")

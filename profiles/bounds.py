@@ -12,5 +12,8 @@ ROUTES_BOUND = 0.02
 CLOCK_BOUND = 0.01
 """Part of a step that the stage clock may cost."""
 
+STEADY_BOUND = 2.0
+"""Times the median epoch that an epoch may last."""
+
 LATER_BOUND = 0.05
 """Part of a step by which steps after a profiler window may be slower than those before it."""

@@ -8,7 +8,7 @@ import pytest
 
 from harness import totals
 from harness.directory import CellDirectory
-from harness.doubts import doubts
+from harness.doubts import doubts, unsteady
 from harness.summary import Extent, Tables, once_metrics, time_metrics
 from profiles.record import (
     Closure,
@@ -221,6 +221,17 @@ def test_a_window_over_its_budget_is_a_caveat() -> None:
     memory, trace = doubts([], [], [seen(found)], ProfilerConfig())
     assert "took 300000000 bytes of memory: over its budget" in memory
     assert "has 70000000 bytes: over its budget" in trace
+
+
+def test_an_epoch_that_something_else_slowed_down_is_a_caveat_of_the_sums(tmp_path: Path) -> None:
+    walls_s = [1.3, 2.5, 1.2, 28.8, 1.4, 5.1]  # the second was looked at closely
+    epochs = [EpochRow(e, 1.0, 1.0, wall_s, 60, e == 1, e == 2) for e, wall_s in enumerate(walls_s, start=1)]
+    stages = [
+        StageRow("train", e, "loss", "forward", wall_s, None, 1.0, 1, "measured") for e, wall_s in enumerate(walls_s)
+    ]
+    (said,) = unsteady(Rows(stages, epochs, []).written(tmp_path))
+    assert said.startswith("unsteady: epochs 4 (28.8 s), 6 (5.1 s) lasted more than 2 times the median of 1.4 s")
+    assert list(unsteady(Rows(stages, epochs[:3], []).written(tmp_path))) == []
 
 
 def test_stages_whose_marks_were_not_met_are_named(tables: Tables) -> None:
