@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from profiles.bounds import ROUTES_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import UNATTRIBUTED, CellRecord, Closure, Observation, ProfilerWindow, StepState
+from reports.energy_rows import PhaseEnergyRow, StageEnergyRow, phase_energy_rows, stage_energy_rows
 from reports.load import cell_name
 
 NOT_HELD = "the record does not hold it"
@@ -253,4 +254,6 @@ FILES = {
     "steps.csv": DetailFile(StepRow._fields, step_rows),
     "windows.csv": DetailFile(WindowRow._fields, window_rows),
     "routes.csv": DetailFile(RouteRow._fields, route_rows),
+    "phase_energy.csv": DetailFile(PhaseEnergyRow._fields, phase_energy_rows),
+    "stage_energy.csv": DetailFile(StageEnergyRow._fields, stage_energy_rows),
 }

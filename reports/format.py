@@ -8,6 +8,7 @@ mark that reverses the writing direction) is shown as its escape.
 """
 
 import math
+import re
 import unicodedata
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple
@@ -19,6 +20,7 @@ _JOULES = ((1e6, 1e6, "MJ"), (1e4, 1e3, "kJ"), (0.0, 1.0, "J"))
 _LADDERS = {"s": _SECONDS, "bytes": _BYTES, "J": _JOULES}
 _ACTING = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _SURE = 0.001
+_NUMBER = re.compile(r"\d[\d.,]*")
 _MODELS = {
     "msa": "MSA",
     "mlsa": "MLSA",
@@ -58,6 +60,15 @@ def with_spread(value: float, spread: float | None, n: int | None) -> str:
     if n is not None:
         parts.append(f"n\u00a0{integer(n)}")
     return ", ".join(parts)
+
+
+def within(value: float, error: float | None) -> str:
+    """Return what stands below a number that is off by *error* at most: that, to the same digit."""
+    if error is None:
+        return "\u00b1\u00a0unknown"
+    if not math.isfinite(value) or not math.isfinite(error):
+        return ""
+    return f"\u00b1\u00a0{_fixed(error, _decimals(value, error))}"
 
 
 def integer(value: float) -> str:
@@ -106,6 +117,11 @@ def listed(words: list[str], most: int = 6) -> str:
     if len(words) > most:
         shown.append(f"{len(words) - most} more")
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+
+
+def alike(text: str) -> str:
+    """Return what *text* shares with those that say the same of other numbers."""
+    return _NUMBER.sub("#", text)
 
 
 def visible(text: str, keep: str = "") -> str:

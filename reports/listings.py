@@ -1,20 +1,19 @@
 """The tables that are no matrix of metrics: cells with their verdicts, claims, machine, caveats and gaps."""
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from profiles.record import Capability, CellRecord, Environment
 from reports.breakdown import PHASES
 from reports.details import FILES, stage_rows, verdict_rows
-from reports.format import count, integer, listed, number, p_value, percent, ratio, scale, visible, with_spread
+from reports.energies import not_known
+from reports.format import alike, count, integer, listed, number, p_value, percent, ratio, scale, visible, with_spread
 from reports.load import Cell, Run, cell_name
 from reports.rows import ClaimRow, MetricRow
 from reports.tables import Column, Entry, Table, text
 
 _UNKNOWN = Entry("unavailable", numeric=True, missing=True)
 _PARTS = (("Input", "% of wall, exposed"), ("Compute", "% of step, busy"), ("Host", "%, the rest"))
-_NUMBER = re.compile(r"\d[\d.,]*")
 _MOST_ALIKE = 3
 _LISTS = {
     "stages.csv": "Stages",
@@ -24,6 +23,8 @@ _LISTS = {
     "steps.csv": "Time of a step under each instrument",
     "windows.csv": "Profiler windows",
     "routes.csv": "Clock against profiler",
+    "phase_energy.csv": "Energy of each phase",
+    "stage_energy.csv": "Energy of each stage",
 }
 _CELL = tuple(Column(name, numeric=name == "Seed") for name in ("Category", "Model", "Pipeline", "Seed"))
 
@@ -179,10 +180,10 @@ def caveats(records: list[CellRecord]) -> list[Caveats]:
     for record in records:
         for caveat in record.caveats:
             cells.setdefault(caveat, []).append(cell_name(record))
-    alike: dict[str, list[Caveat]] = {}
+    groups: dict[str, list[Caveat]] = {}
     for caveat, names in cells.items():
-        alike.setdefault(_NUMBER.sub("#", caveat), []).append(Caveat(visible(caveat), _whose(names, len(records))))
-    return [Caveats(found[0].text, tuple(found)) for found in alike.values()]
+        groups.setdefault(alike(caveat), []).append(Caveat(visible(caveat), _whose(names, len(records))))
+    return [Caveats(found[0].text, tuple(found)) for found in groups.values()]
 
 
 def _whose(names: list[str], total: int) -> str:
@@ -207,6 +208,7 @@ def not_measured(run: Run, rows: Iterable[MetricRow]) -> list[str]:
     gaps += [f"Busy time of stages: {visible(why)}." for why in sorted(idle)]
     phases = {row.phase for row in stages}
     gaps += [f"Stages of the {phase} phase: no record holds them." for phase in PHASES if phase not in phases]
+    gaps += not_known(run.records)
     gaps += _not_held(run.records)
     lacking = [c for c in (run.environment.capabilities if run.environment else ()) if not c.available]
     gaps += [

@@ -14,7 +14,7 @@ from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from profiles.record import CellRecord
-from reports import answer, breakdown, charts, claims, curves, instruments, listings, samples
+from reports import answer, breakdown, charts, claims, curves, energies, instruments, listings, samples
 from reports.details import FILES
 from reports.format import visible
 from reports.load import Run
@@ -77,7 +77,9 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "means": metric_table("means", "Means over categories", means, ACCURACY, who),
         "accuracy": metric_table("auroc", "Every cell", single, ACCURACY, who),
         "timing": metric_table("timing", "Time, throughput and memory", rows.timing, TIMING, who),
-        "energy": metric_table("energy", "Energy", rows.energy, (), who),
+        "energy": metric_table("energy", "Energy of an epoch and of the training", rows.energy, (), who),
+        "energy_tables": energies.tables(run.records, who),
+        "why_no_energy": energies.why_none(run.records, rows.energy),
         "stage_chart": charts.stage_chart("stages-chart", run.records),
         "stage_legend": _legend(run.records),
         "stage_tables": [table for table in (*stages, breakdown.loader_table(run.records, who)) if table],

@@ -4,7 +4,7 @@ The five that lead are Okabe and Ito's hues, told apart by colour-blind readers;
 order say the same without colour. All carry near-black text in both themes.
 """
 
-from profiles.record import UNATTRIBUTED
+from profiles.record import UNATTRIBUTED, UNRESOLVED
 
 STAGES = {
     "data_loading": "#3f97cf",
@@ -20,6 +20,7 @@ STAGES = {
     "scoring": "#78cbbf",
     "checkpoint": "#aecb74",
     UNATTRIBUTED: "#a9aeb5",
+    UNRESOLVED: "#d6d2c4",
 }
 """Stage and colour, in the order of telling: the five that lead, the others, what is left."""
 
@@ -45,7 +46,7 @@ def stage_class(stage: str) -> str:
 def in_order(stages: set[str]) -> list[str]:
     """Return *stages* in the order of telling; unknown ones before what is unattributed."""
     known = list(STAGES)
-    last = len(known) - 1
+    last = known.index(UNATTRIBUTED)
     return sorted(stages, key=lambda stage: (known.index(stage) if stage in STAGES else last - 0.5, stage))
 
 

@@ -3,7 +3,7 @@
     auroc.csv, timing.csv, energy.csv   MetricRow, one metric of one cell (in auroc.csv also means over cells)
     claims.csv                          ClaimRow, one claim under one setting
 
-and, after the columns that say which cell, `CellColumns`, the rows of `reports.details`:
+and, after the columns that say which cell, `CellColumns`, the rows of `reports.details` and `reports.energy_rows`:
 
     stages.csv     StageShareRow, one stage of one phase, in one direction
     loader.csv     LoaderPartRow, CPU time of one part of loading in one phase
@@ -12,6 +12,9 @@ and, after the columns that say which cell, `CellColumns`, the rows of `reports.
     steps.csv      StepRow, how long a step takes without instrument, with the clock, in a window, after it
     windows.csv    WindowRow, one close look at a few steps and its profiler window
     routes.csv     RouteRow, one stage in one window, by the stage clock and by the profiler
+
+    phase_energy.csv   PhaseEnergyRow, what one phase cost on one device
+    stage_energy.csv   StageEnergyRow, an estimate of what one stage of one phase cost, in one direction
 
 An absent number is an empty field, never 0, and its tag says `unavailable` and its reason why. Values are in
 the record's own units, unrounded: percent from 0 to 100, seconds, joules, bytes. `spread` is an interquartile

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from profiles.record import (
     CellRecord,
     CellStatus,
     Closure,
+    EnergyTotal,
     Environment,
     EpochRow,
     LoaderTotal,
@@ -22,6 +23,7 @@ from profiles.record import (
     Observation,
     ProfilerWindow,
     SampleMap,
+    StageEnergy,
     StageTotal,
     Status,
     StepTime,
@@ -52,6 +54,12 @@ EVALUATION = {("data_loading", "none"): 0.3, ("anomaly_map", "forward"): 0.6, ("
 NO_RESOURCE = "it has no resource of its own"
 NO_WINDOW = "no profiler window of this phase"
 NO_ENERGY = "this board has no energy counter"
+NO_RAPL = "1 of 5 stretches are unknown: /sys/class/powercap/intel-rapl:0/energy_uj: Permission denied"
+TOO_FAST = "it comes and goes faster than the meter's movements are known"
+TOO_FEW = "31 whole intervals of the meter lie within the phase; 60 are needed"
+SQUARES = "least squares over 1890 intervals, meter lag 1/4 of its period, counter"
+IDLE_W = 60.0
+TRAIN_J, EVALUATION_J = 98_765.4321, 5_123.75
 
 
 class Build(Protocol):
@@ -80,6 +88,8 @@ class Spec:
     caveats: tuple[str, ...] = ("The clock was not locked.",)
     values: dict[str, Metric] = field(default_factory=dict)
     samples: tuple[SampleMap, ...] = (SampleMap(image="000", defect="hole", file="maps/hole_000.png"),)
+    energy_totals: tuple[EnergyTotal, ...] = ()
+    stage_energies: tuple[StageEnergy, ...] = ()
 
     @property
     def name(self) -> str:
@@ -150,6 +160,8 @@ def record(spec: Spec) -> CellRecord:
         verdict=Verdict(
             bound="mixed", input_share=0.38, compute_share=0.45, host_share=0.17, reason="38.0% waits; 45.0% computes"
         ),
+        energy_totals=spec.energy_totals,
+        stage_energies=spec.stage_energies,
         image_scores=(),
         samples=spec.samples,
         caveats=spec.caveats,
@@ -209,7 +221,83 @@ def look(epoch: int, trace: str | None = "epoch0002.pt.trace.json.gz") -> Observ
     return Observation(epoch=epoch, steps=steps, window=window)
 
 
-NEW_KEYS = {"loader_totals", "closures", "observations", "verdict"}
+def metered(spec: Spec) -> Spec:
+    """Return *spec* on a GPU with a meter, beside a CPU whose own fails in the evaluation.
+
+    In training all stages but the head are told apart; the evaluation is too short to tell any.
+    """
+    train_s = 5 * spec.time * 0.9
+    train = [
+        _estimate("train", cell, share * train_s, None if cell[0] == "head" else share * TRAIN_J)
+        for cell, share in SHARES.items()
+    ]
+    evaluation = [_estimate("evaluation", cell, share * 30.0, None, TOO_FEW) for cell, share in EVALUATION.items()]
+    whole = {
+        "energy_per_epoch": Metric(name="energy_per_epoch", value=21e3, unit="J", n=5, spread=130.0, tag="measured"),
+        "training_energy": Metric(name="training_energy", value=1.2e5, unit="J", n=1, tag="measured"),
+    }
+    return replace(
+        spec,
+        device="cuda:0",
+        values=spec.values | whole,
+        energy_totals=(
+            EnergyTotal(phase="train", device="cuda:0", energy_j=TRAIN_J, error_j=12.0, method="counter", idle_w=IDLE_W,
+                        epochs=5),
+            EnergyTotal(phase="train", device="cpu", energy_j=31_400.0, error_j=260.0, method="trapezoid", idle_w=None,
+                        epochs=5),
+            EnergyTotal(phase="evaluation", device="cuda:0", energy_j=EVALUATION_J, error_j=8.0, method="counter",
+                        idle_w=IDLE_W, epochs=1),
+            EnergyTotal(phase="evaluation", device="cpu", energy_j=None, error_j=None, method=None, idle_w=None,
+                        epochs=1, reason=NO_RAPL),
+        ),
+        stage_energies=(
+            *train,
+            _estimate("train", ("unresolved", "none"), 0.02 * train_s, 0.02 * TRAIN_J),
+            *evaluation,
+            _estimate("evaluation", ("unresolved", "none"), 30.0, EVALUATION_J),
+        ),
+    )  # fmt: skip
+
+
+def _estimate(
+    phase: str,
+    cell: tuple[str, str],
+    exposed_s: float,
+    energy_j: float | None,
+    reason: str = TOO_FAST,
+    device: str = "cuda:0",
+) -> StageEnergy:
+    """Return an estimate with an error bar of 3 %, or the reason why there is none."""
+    stage, direction = cell
+    known = energy_j is not None
+    return StageEnergy(
+        phase=phase,  # type: ignore[arg-type]
+        device=device,
+        stage=stage,
+        direction=direction,  # type: ignore[arg-type]
+        exposed_s=exposed_s,
+        energy_j=energy_j,
+        error_j=0.03 * energy_j if energy_j is not None else None,
+        above_idle_j=energy_j - IDLE_W * exposed_s if energy_j is not None else None,
+        tag="estimated" if known else "unavailable",
+        method=SQUARES if phase == "train" else "",
+        reason=None if known else reason,
+    )
+
+
+def unmetered(spec: Spec) -> Spec:
+    """Return *spec* on a machine that tells no energy of any phase or stage."""
+    totals = tuple(
+        EnergyTotal(phase=phase, device="cpu", energy_j=None, error_j=None, method=None, idle_w=None, epochs=epochs,
+                    reason=f"{epochs} of {epochs} stretches are unknown: no RAPL")
+        for phase, epochs in (("train", 5), ("evaluation", 1))
+    )  # fmt: skip
+    why = totals[0].reason or ""
+    parts = tuple(_estimate("train", cell, share * 450.0, None, why, "cpu") for cell, share in SHARES.items())
+    return replace(spec, energy_totals=totals, stage_energies=parts)
+
+
+NEW_KEYS = {"loader_totals", "closures", "observations", "verdict", "energy_totals", "stage_energies"}
 NEW_STAGE_KEYS = {"tag", "spread_s", "share_spread", "busy_s", "busy_tag", "busy_reason"}
 
 

@@ -16,7 +16,10 @@ app.command("report")(report)
 FILES = {
     "index.html",
     *(f"{name}.csv" for name in ("auroc", "timing", "stages", "energy", "claims")),
-    *(f"{name}.csv" for name in ("loader", "verdicts", "closure", "steps", "windows", "routes")),
+    *(
+        f"{name}.csv"
+        for name in ("loader", "verdicts", "closure", "steps", "windows", "routes", "phase_energy", "stage_energy")
+    ),
 }
 
 

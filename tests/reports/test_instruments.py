@@ -219,7 +219,13 @@ def test_a_record_of_an_older_version_makes_a_page_that_says_what_it_lacks(build
     out = write_report(read_run(run), tmp_path / "report").parent
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "No record holds closures or close looks at steps." in page
-    for told in ("Whether times add up", "What bounds the training", "Profiler windows", "CPU time of loading"):
+    for told in (
+        "Whether times add up",
+        "What bounds the training",
+        "Profiler windows",
+        "CPU time of loading",
+        "Energy of each stage",
+    ):
         assert f"{told} (1 cell): the record does not hold it." in page
     assert "Busy time of stages: the record does not hold it." in page
     assert "IQR\u00a0unavailable" in page
@@ -234,7 +240,7 @@ def test_nothing_that_an_older_record_lacks_is_shown_as_zero(build: Build, tmp_p
     assert stages[["busy_s", "spread_s", "share_spread"]].isna().all(axis=None)
     assert set(stages["busy_tag"]) == {"unavailable"}
     assert verdicts[["bound", "input_share", "compute_share", "host_share"]].isna().all(axis=None)
-    for name in ("loader", "closure", "steps", "windows", "routes"):
+    for name in ("loader", "closure", "steps", "windows", "routes", "phase_energy", "stage_energy"):
         assert csv(out, name).empty
     (row,) = cells_table(found).rows
     assert [entry.text for entry in row[6:10]] == ["unavailable"] * 4
