@@ -38,8 +38,8 @@ def unsteady(tables: Tables) -> Iterator[str]:
         named = ", ".join(f"{row.epoch} ({row.wall_s:.3g} s)" for row in slow.head(NAMED).itertuples())
         more = f" and {len(slow) - NAMED} more" if len(slow) > NAMED else ""
         yield (
-            f"unsteady: epochs {named}{more} lasted more than {STEADY_BOUND:g} times the median of {median_s:.3g} s, as "
-            "if something else had the machine; sums over epochs, and shares of them, include them"
+            f"unsteady: epochs {named}{more} lasted more than {STEADY_BOUND:g} times the median of {median_s:.3g} s, "
+            "as if something else had the machine; sums over epochs, and shares of them, include them"
         )
 
 
