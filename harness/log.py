@@ -12,6 +12,8 @@ from profiles.record import EnergyRow, EpochRow, LoaderRow, Phase, PhaseRow, Sta
 from profiles.timing.clock import StageClock
 from profiles.timing.times import PhaseTimes
 
+LOST = "the process was killed before the reading that follows this phase"
+
 
 class CellLog(AbstractContextManager["CellLog"]):
     """The log of one cell; it owns the clock, and inside its block samples the devices."""
@@ -67,22 +69,55 @@ class CellLog(AbstractContextManager["CellLog"]):
     def cut_back(self, epoch: int, *, within: bool) -> None:
         """Drop rows that a training which goes on at *epoch* will write again, and what came before epoch 1.
 
-        Where it goes on *within* the epoch, what its first steps cost stays.
+        Where it goes on *within* the epoch's training, what its first steps cost stays. What a phase cost is not known
+        where the process was killed before the reading that follows it.
         """
         _filter(self._directory.epochs, EpochRow._fields, lambda row: int(row["epoch"]) < epoch)
         _filter(self._directory.stages, StageRow._fields, lambda row: _precedes(row, epoch))
         _filter(self._directory.phases, PhaseRow._fields, lambda row: _precedes(row, epoch))
         _filter(self._directory.loader, LoaderRow._fields, lambda row: _precedes(row, epoch))
-        _filter(self._directory.energy, EnergyRow._fields, lambda row: _precedes(row, epoch + within))
+        _filter(
+            self._directory.energy,
+            EnergyRow._fields,
+            lambda row: _precedes(row, epoch + (within and row["phase"] == "train")),
+        )
+        write_csv(self._directory.energy, EnergyRow._fields, self._lost_energy(), append=True)
+
+    def _lost_energy(self) -> list[EnergyRow]:
+        """Return rows for the phases that have none on a device."""
+        known = {(row["phase"], row["epoch"], row["device"]) for row in _rows(self._directory.energy)}
+        return [
+            EnergyRow(
+                row["phase"],  # type: ignore[arg-type]
+                int(row["epoch"]),
+                device,
+                start_s=None,
+                wall_s=float(row["wall_s"]),
+                energy_j=None,
+                error_j=None,
+                method=None,
+                idle_w=None,
+                reason=LOST,
+                caveats="",
+            )
+            for row in _rows(self._directory.phases)
+            for device in self._telemetry.devices
+            if (row["phase"], row["epoch"], device) not in known
+        ]
 
 
 def _precedes(row: dict[str, str], epoch: int) -> bool:
     return row["phase"] in {"train", "validation"} and 0 < int(row["epoch"]) < epoch
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Read the whole rows of a table; a kill may have cut the last one short."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]
+
+
 def _filter(path: Path, columns: tuple[str, ...], keep: Callable[[dict[str, str]], bool]) -> None:
     """Rewrite a table with only the whole rows that *keep* wants."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    rows = _rows(path)
     with replacing(path) as aside:
         write_csv(aside, columns, [tuple(row.values()) for row in rows if keep(row)])

@@ -138,7 +138,7 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
     if trainer.at.resumed:
         caveats.append(
             f"interrupted and resumed {trainer.at.resumed} time(s): the first steps after it were cold, and the time "
-            "before epoch 1 is of the last start"
+            "before epoch 1 is of the last start; joules per stage rest on the power sampled since then"
         )
     if context.config.training.measured_steps is not None:
         caveats.append(

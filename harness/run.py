@@ -131,7 +131,7 @@ def _train_and_evaluate(
 
 def _telemetry(cell: Cell, context: Context) -> Telemetry:
     path = context.directory.cell(cell.name).telemetry
-    return Telemetry(sources(context.device), context.config.telemetry, path)
+    return Telemetry(sources(context.device), context.config.telemetry, path, context.interrupt.check)
 
 
 def _setting(cell: Cell, context: Context, memory: PeakMemory, telemetry: Telemetry) -> Setting:

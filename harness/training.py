@@ -274,9 +274,10 @@ class Trainer:
         at = self.at
         if at.step == 0:
             self.save()
+            at.draw_ns = 0
         started_ns = perf_counter_ns()
         windows = self._draw(at.epoch)
-        at.draw_ns = perf_counter_ns() - started_ns
+        at.draw_ns += perf_counter_ns() - started_ns  # drawn once more after an interruption
         steps = self._limited(self.steps_per_epoch)
         count = min(steps * self._config.batch_size, len(windows.image_b))
         done = at.step * self._config.batch_size

@@ -142,14 +142,15 @@ class EnergyRow(NamedTuple):
     """`energy.csv`: what one stretch of a phase cost on one device; a phase that was interrupted has several.
 
     `energy_j` lies within `error_j` of what the device's own meter would have told at the stretch's very borders; how
-    true the meter is, is not known here. An empty `energy_j` is unavailable, for `reason`. `idle_w` was measured before
-    the run and is not subtracted. `caveats` are joined by semicolons.
+    true the meter is, is not known here. An empty `energy_j` is unavailable, for `reason`; an empty `start_s` is of a
+    phase that a killed process ran. `idle_w` was measured before the run and is not subtracted. `caveats` are joined by
+    semicolons.
     """
 
     phase: Phase
     epoch: int
     device: str
-    start_s: float
+    start_s: float | None
     wall_s: float
     energy_j: float | None
     error_j: float | None

@@ -121,10 +121,6 @@ class NvmlBoard:
         """Return the highest clock of its processors."""
         return self._ask("clock_limit_mhz", self._highest_mhz) if self._opened() else None
 
-    def why_closed(self) -> str:
-        """Return why the device cannot be asked at all; empty where it can."""
-        return "" if self._opened() else self._closed
-
     def _opened(self) -> bool:
         """Find the device, once; whether there is one."""
         if self._handle is None and not self._closed:

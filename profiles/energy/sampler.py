@@ -137,6 +137,8 @@ class SamplingThread:
     def stop(self) -> None:
         """End; a driver that hangs is left behind, and `why_ended` says so."""
         self._stop.set()
+        if self._thread.ident is None:  # it could not be started
+            return
         self._thread.join(STOP_S)
         if self._thread.is_alive():
             self.why_ended = "the driver did not answer in time; its thread was left behind"

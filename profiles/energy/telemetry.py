@@ -49,10 +49,17 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         sources: the devices; the first is the one whose stages are charged.
         config: how often, how much.
         path: `telemetry.csv`; one that is there is continued.
+        check: called while idle power is measured; raises where someone asked to stop.
 
     """
 
-    def __init__(self, sources: Sequence[Source], config: TelemetryConfig, path: Path) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        config: TelemetryConfig,
+        path: Path,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         period_ns = config.period_ms * 1_000_000
         self._config = config
         self._table = TelemetryTable(path, config.max_rows)
@@ -66,24 +73,39 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             SamplingThread(sampler, source.name) for sampler, source in zip(self._samplers, sources, strict=True)
         ]
         self._phase: Phase | None = None
+        self._check = check
 
     def __enter__(self) -> Self:
         """Start reading; once every device has answered, or does not, measure idle power."""
-        for thread in self._threads:
-            thread.start()
-        _wait_until(lambda: all(meter.answered for meter in self._meters))
-        if self._config.idle_s > 0:
-            for meter in self._meters:
-                meter.idle_begins(perf_counter_ns())
-            Event().wait(self._config.idle_s)
-            for meter in self._meters:
-                meter.idle_ends(perf_counter_ns())
-            self.settle()
+        try:
+            for thread in self._threads:
+                thread.start()
+            _wait_until(lambda: all(meter.answered for meter in self._meters), SETTLE_S)
+            if self._config.idle_s > 0:
+                self._measure_idle()
+        except BaseException:  # whatever it is, no thread may go on reading beside what comes next
+            self._stop()
+            raise
         return self
+
+    def _measure_idle(self) -> None:
+        for meter in self._meters:
+            meter.idle_begins(perf_counter_ns())
+        _wait_until(self._asked_to_stop, self._config.idle_s)
+        for meter in self._meters:
+            meter.idle_ends(perf_counter_ns())
+        self.settle()
+
+    def _asked_to_stop(self) -> bool:
+        self._check()
+        return False
 
     def __exit__(self, *_: object) -> None:
         """Wait for the last phases' readings, no longer than a moment, and stop reading."""
         self.settle()
+        self._stop()
+
+    def _stop(self) -> None:
         for thread, sampler, meter in zip(self._threads, self._samplers, self._meters, strict=True):
             thread.stop()
             sampler.digest()
@@ -116,7 +138,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
     def settle(self) -> None:
         """Wait for the readings after the last phase, no longer than a moment: a device may never answer."""
-        _wait_until(lambda: not any(meter.waits() for meter in self._meters))
+        _wait_until(lambda: not any(meter.waits() for meter in self._meters), SETTLE_S)
 
     def stage_energies(
         self, phase: Phase, exposed_s: Mapping[Cell, float], rows: Iterable[EnergyRow]
@@ -133,6 +155,11 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         mine = [row for row in rows if row.phase == phase and row.device == meter.device]
         joules = total(Joules(row.energy_j, row.error_j, row.method, row.reason) for row in mine)
         return meter.stage_energies(phase, exposed_s, joules)
+
+    @property
+    def devices(self) -> list[str]:
+        """Return the devices that are read."""
+        return [meter.device for meter in self._meters]
 
     @property
     def device(self) -> str:
@@ -154,7 +181,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         return said + ([self._table.why_broken] if self._table.why_broken else [])
 
 
-def _wait_until(done: Callable[[], bool]) -> None:
-    deadline_ns, pause = perf_counter_ns() + round(SETTLE_S * 1e9), Event()
+def _wait_until(done: Callable[[], bool], most_s: float) -> None:
+    deadline_ns, pause = perf_counter_ns() + round(most_s * 1e9), Event()
     while not done() and perf_counter_ns() < deadline_ns:
         pause.wait(0.01)

@@ -97,6 +97,17 @@ class StageClock:
         self._charge()
         return dict(self._times.exposed_ns)
 
+    @contextmanager
+    def untold(self) -> Iterator[None]:
+        """Keep the charges made inside a part of a phase to the clock: who else listens does not hear of them."""
+        self.read()
+        charged, self._charged = self._charged, None
+        try:
+            yield
+            self.read()
+        finally:
+            self._charged = charged
+
     def _begin(self, started_ns: int) -> None:
         """Start charging."""
         self._since_ns = started_ns

@@ -34,7 +34,7 @@ class Observer(NamedTuple):
     memory: PeakMemory
 
     def observe(self, step: Step, epoch: int, most_steps: int) -> Observation:
-        """Run some steps and return what was seen of them.
+        """Run some steps and return what was seen of them; their stages are told to no one, for some bear no mark.
 
         Args:
             step: runs one training step, inside a phase of the clock.
@@ -44,6 +44,10 @@ class Observer(NamedTuple):
         """
         if most_steps < FEWEST_STEPS:
             return Observation(epoch=epoch, reason=f"{most_steps} steps are too few to look at")
+        with self.clock.untold():
+            return self._observe(step, epoch, most_steps)
+
+    def _observe(self, step: Step, epoch: int, most_steps: int) -> Observation:
         most_pairs = min(MOST_PAIRS, (most_steps - FEWEST_STEPS) // 3 + 1)  # as many again come after the window
         bare_ns, clocked_ns = self._compare(step, most_pairs)
         with self.memory.unwatched():

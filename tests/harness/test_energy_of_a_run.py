@@ -1,5 +1,6 @@
 """A whole run beside a meter of known power: what its phases and stages cost, also over an interruption."""
 
+import math
 from collections.abc import Callable
 from math import fsum
 from pathlib import Path
@@ -108,6 +109,39 @@ def test_an_interrupted_epoch_costs_what_both_its_parts_did(
     walls_s = pd.read_csv(folder.phases).set_index(["phase", "epoch"])["wall_s"]
     assert rows.groupby(["phase", "epoch"])["wall_s"].sum()["train", 3] >= walls_s["train", 3]
     assert metric(record(outcome), "training_energy").tag == "measured"
+
+
+def test_an_interrupted_validation_costs_what_its_whole_repetition_did(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "sources", lambda _: [Steady()])
+    with monkeypatch.context() as patch:
+        interrupting(patch, 3, "_validate")
+        with pytest.raises(InterruptedRunError):
+            start(config, tmp_path / "run")
+    folder = RunDirectory(resume(tmp_path / "run", None, retry_failed=False).directory).cell("weave/msa-fast/seed0")
+    rows = pd.read_csv(folder.energy)
+    assert rows.loc[rows["phase"] == "validation", "epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_energy_whose_reading_a_kill_prevented_is_unknown_and_so_is_every_sum_with_it(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "sources", lambda _: [Steady()])
+    with monkeypatch.context() as patch:
+        interrupting(patch, 17, "_step")  # in epoch 3
+        with pytest.raises(InterruptedRunError):
+            start(config, tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run").cell("weave/msa-fast/seed0")
+    rows = pd.read_csv(folder.energy)
+    rows[~((rows["phase"] == "validation") & (rows["epoch"] == 2))].to_csv(folder.energy, index=False)
+    found = record(resume(tmp_path / "run", None, retry_failed=False))
+    reason = "1 of 14 stretches are unknown: the process was killed before the reading that follows this phase"
+    assert (metric(found, "training_energy").value, metric(found, "training_energy").reason) == (None, reason)
+    rows = pd.read_csv(folder.energy)
+    (lost,) = rows[(rows["phase"] == "validation") & (rows["epoch"] == 2)].to_dict("records")
+    assert math.isnan(lost["energy_j"])
+    assert lost["wall_s"] > 0
 
 
 @pytest.mark.parametrize(("source", "reason"), [

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from tests.profiles.energy.conftest import Play
 
 MOST = 0.005
-REAL = 0.05
 RUNS = 3
 """The middle one counts: what else a machine does makes the caches colder to which a thread wakes."""
 
@@ -63,19 +62,18 @@ def test_sampling_costs_a_training_less_than_half_a_percent(play: Play, device: 
     else:
         pytest.skip(f"other programs had the processor: {len(found)} of {4 * RUNS} runs were undisturbed")
     share, error = sorted(found)[RUNS // 2]
-    assert share - 3 * error < MOST
-    assert 3 * error < REAL / 2  # or a real cost could hide
+    assert share + 2 * error < MOST
 
 
 def test_a_real_cost_would_be_seen() -> None:
     generator = np.random.default_rng(0)
     steps_ns = generator.normal(1e6, 1e5, 30_000) + 5e6 * (generator.random(30_000) < 0.01)
     hit = np.arange(5, 30_000, 25)
-    for share in (0.0, REAL):
+    for share in (0.0, 0.01):
         slower_ns = steps_ns.copy()
         slower_ns[hit] += share * 25e6
         borders_ns = np.concatenate(([0], np.cumsum(slower_ns))).astype(int)
         polls_ns = [(int(borders_ns[step]) + 1, int(borders_ns[step]) + 2) for step in hit]
         found, error = cost(borders_ns.tolist(), polls_ns)
-        assert found == pytest.approx(share, abs=4 * error + 0.005)
-        assert (found - 3 * error < MOST) == (share < MOST)
+        assert found == pytest.approx(share, abs=4 * error + 0.1 * share)
+        assert (found + 2 * error < MOST) == (share < MOST)

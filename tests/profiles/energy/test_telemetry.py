@@ -1,5 +1,6 @@
 import time
 from pathlib import Path
+from threading import enumerate as enumerate_threads
 
 import pandas as pd
 import psutil
@@ -10,7 +11,7 @@ from profiles import environment
 from profiles.energy.host import Host
 from profiles.energy.meter import DeviceMeter
 from profiles.energy.readings import Reading
-from profiles.energy.sampler import Sampler
+from profiles.energy.sampler import Sampler, SamplingThread
 from profiles.energy.table import TelemetryTable
 from profiles.energy.telemetry import Telemetry, TelemetryConfig
 from profiles.record import TelemetryRow
@@ -128,3 +129,46 @@ def test_a_source_that_breaks_ends_the_sampling_and_not_the_run(tmp_path: Path) 
 
 def test_a_run_on_a_cpu_samples_the_cpu() -> None:
     assert [source.name for source in environment.sources(torch.device("cpu"))] == ["cpu"]
+
+
+class Asked(Exception):  # noqa: N818 - a request, not an error
+    """Someone asked to stop."""
+
+
+def sampling_threads() -> list[str]:
+    return [thread.name for thread in enumerate_threads() if thread.name.startswith("sampling")]
+
+
+def test_who_asks_to_stop_during_the_idle_measurement_is_heard_and_no_reading_goes_on(tmp_path: Path) -> None:
+    def asked() -> None:
+        raise Asked
+
+    started_s = time.monotonic()
+    with (
+        pytest.raises(Asked),
+        Telemetry([Board()], TelemetryConfig(idle_s=600), tmp_path / "telemetry.csv", asked),
+    ):
+        pass
+    assert time.monotonic() - started_s < 60
+    assert sampling_threads() == []
+
+
+def test_where_one_device_cannot_be_watched_no_other_is_read_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, started = SamplingThread.start, []
+
+    def failing(self: SamplingThread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")  # noqa: TRY003 - Python's own
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(SamplingThread, "start", failing)
+    with (
+        pytest.raises(RuntimeError, match="can't start new thread"),
+        Telemetry([Board(), Board()], TelemetryConfig(), tmp_path / "telemetry.csv"),
+    ):
+        pass
+    assert started
+    assert sampling_threads() == []

@@ -51,6 +51,19 @@ def observe(tmp_path: Path) -> Callable[..., Observation]:
     return observe
 
 
+def test_what_is_looked_at_closely_is_told_to_no_one_else(tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+    clock = StageClock(charged=lambda cell, *_: told.append(cell))
+    observer, step = Observer(clock, ProfilerConfig(), tmp_path, PeakMemory(CPU)), Steps()
+    with clock.phase("train", 2):
+        step()
+        before = len(told)
+        observer.observe(step, 2, 20)
+        assert len(told) == before + 1  # what was open when it began
+        step()
+    assert ("loss", "backward") in told[before + 1 :]
+
+
 @pytest.mark.parametrize(("events", "config", "steps"), [
     (100, {}, 3),
     (100, {"steps": 50}, 50),
