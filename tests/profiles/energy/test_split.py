@@ -194,3 +194,18 @@ def test_memory_does_not_grow_while_the_meter_is_silent() -> None:
             power.charged("train", ("loss", "forward"), charge, charge + 1)
         power.settle()
         assert len(power._charges_n3) <= CHARGES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("noise_j", "lag_ms"), [(0.0, 0), (1.0, 0), (1.0, 35), (1.0, 90), (3.0, 57)])
+def test_the_error_bars_cover_the_truth_as_often_as_they_say(noise_j: float, lag_ms: int) -> None:
+    covered = stated = 0
+    for seed in range(1000, 1060):
+        work = Work(seed, noise_j, lag_ms).do(120)
+        for cell, part in work.metered().split().items():
+            if part.energy_j is not None:
+                stated += 1
+                covered += abs(part.energy_j - WATTS[cell] * work.exposed_s[cell]) <= part.error_j
+    print(f"noise {noise_j} J, lag {lag_ms} ms: {covered} of {stated} error bars cover the truth")  # noqa: T201
+    assert stated > 200  # of 240
+    assert covered / stated > 0.90  # four standard errors below 0.95 would be 0.89
