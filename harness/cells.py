@@ -3,12 +3,10 @@
 from typing import NamedTuple
 
 from harness.config import RunConfig
+from harness.pipelines.table import PIPELINES
 from models.attention import library
 from models.attention.table import Backend
 from profiles.errors import ConfigError
-
-PIPELINES = ("fast",)
-"""The pipelines this version can run."""
 
 
 class Cell(NamedTuple):
@@ -36,12 +34,17 @@ def plan(config: RunConfig) -> list[Cell]:
     ]
 
 
+def backend_of(cell: Cell, config: RunConfig) -> Backend:
+    """Return whose attention a cell runs: what the configuration says, else what its pipeline does."""
+    return config.model.attention_backend or PIPELINES[cell.pipeline].attention
+
+
 def unavailable(cell: Cell) -> str | None:
     """Return the name of the cell's pipeline if this version does not have it."""
     return None if cell.pipeline in PIPELINES else cell.pipeline
 
 
-def refuse_unavailable(cells: list[Cell], backend: Backend) -> None:
+def refuse_unavailable(cells: list[Cell], config: RunConfig) -> None:
     """Refuse what cannot be run: cells of a pipeline that this version lacks, a library that is not here.
 
     Raises:
@@ -51,7 +54,7 @@ def refuse_unavailable(cells: list[Cell], backend: Backend) -> None:
     for cell in cells:
         if lack := unavailable(cell):
             got, expected = f"{lack!r}, which this version does not have", f"one of {', '.join(PIPELINES)}"
-            raise ConfigError("--pipeline", got=got, expected=expected, fix=f"--pipeline {PIPELINES[0]}")
-    if backend == "fast-transformers" and (why := library.unusable()):
-        got, fix = f"{backend!r}, which cannot be used here ({why})", "make fast-transformers"
-        raise ConfigError("model.attention_backend", got=got, expected="a library that is installed", fix=fix)
+            raise ConfigError("--pipeline", got=got, expected=expected, fix=f"--pipeline {next(iter(PIPELINES))}")
+        if (backend := backend_of(cell, config)) == "fast-transformers" and (why := library.unusable()):
+            got, fix = f"{backend!r}, which cannot be used here ({why})", "make fast-transformers"
+            raise ConfigError("model.attention_backend", got=got, expected="a library that is installed", fix=fix)

@@ -38,6 +38,7 @@ class DataConfig(BaseModel):
     root: str | None = Field(default=None, description="folder of the data set; absent: generated data")
     categories: tuple[str, ...] = Field(min_length=1, description="categories to run")
     image_side: int | None = Field(default=None, gt=0, description="side H = W; absent: the thesis's for the category")
+    workers: int = Field(default=4, gt=0, description="processes that load images, where the pipeline has such")
     generated: SyntheticConfig | None = Field(default=None, description="what to generate where there is no root")
     generated_seed: int = Field(default=0, ge=0, description="seed of the generated data")
 
@@ -79,7 +80,7 @@ class RunConfig(BaseModel):
     def _every_model_has_the_backend(self) -> Self:
         backend = self.model.attention_backend
         for name in self.models:
-            if backend not in VARIANTS[name].attention:
+            if backend is not None and backend not in VARIANTS[name].attention:
                 have = ", ".join(name for name, variant in VARIANTS.items() if backend in variant.attention)
                 message = f"model {name} without model.attention_backend {backend!r}, which only {have} have"
                 raise ValueError(message)

@@ -8,7 +8,7 @@ from harness.config import RunConfig
 from harness.dataset import Category, LabelledImage
 from harness.directory import RunDirectory
 from harness.interrupt import Interrupt
-from harness.pipeline import WindowSource
+from harness.pipelines.parts import Images
 from harness.progress import Reporter
 
 
@@ -26,8 +26,9 @@ class Context(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """The images of a cell: trained on, validated on, and tested."""
+    """The images of a cell: trained on, validated on, and tested; *labels* say what the latter are."""
 
-    train: WindowSource
-    validation: WindowSource
-    test: tuple[LabelledImage, ...]
+    train: Images
+    validation: Images
+    test: Images
+    labels: tuple[LabelledImage, ...]

@@ -4,6 +4,7 @@ Shapes: I images, N patches of an image, P values of a patch, C channels, H x W 
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from harness.dataset import LabelledImage
 from harness.images import read_mask
 from harness.interrupt import Interrupt
-from harness.pipeline import WindowSource, load_patches
+from harness.pipelines.parts import Images, Loaded, PatchLoss, Pipeline, as_floats, joined
 from harness.progress import Reporter
 from models.anomaly_map import anomaly_map, difference, rescale
 from models.windows import to_images
@@ -42,59 +43,57 @@ class EvaluationConfig(BaseModel):
 
 
 class Reconstructor(NamedTuple):
-    """Paints whole images with a model, in batches of *batch_size* windows."""
+    """Paints whole images with a model, by a pipeline; *batch_size* and *loss* are those of training."""
 
     model: nn.Module
+    pipeline: Pipeline
+    loss: PatchLoss
     batch_size: int
-    patch_side: int
     rescale_maps: bool
     reporter: Reporter
     interrupt: Interrupt
 
     @torch.no_grad()
-    def compare(self, source: WindowSource, image: int) -> tuple[Tensor, Tensor]:
-        """Return the reconstruction (1, C, H, W) of one of the source's images, and its difference (1, H, W).
+    def compare(self, loaded: Loaded) -> tuple[Tensor, Tensor]:
+        """Return the reconstruction (1, C, H, W) of one image and its difference (1, H, W).
 
         The difference is rescaled if so asked, whatever it is for: training images are the yardstick of test images.
+
+        Args:
+            loaded: the image with the windows that cover it.
 
         Raises:
             InterruptedRunError: someone asked to stop.
 
         """
-        windows = source.covering(image)
-        painted = []
-        for start in range(0, len(windows.image_b), self.batch_size):
-            batch = source.cut(windows.select(slice(start, start + self.batch_size)))
-            painted.append(self.model(batch.context_bkp, batch.positions_bt))
-            with stage("patching"):
-                del batch  # its memory is given back in the stage that took it
+        painted_np = self.pipeline.paint(loaded, self.model, self.pipeline.cut, self.loss, self.batch_size)
         with stage("anomaly_map"):
-            rows = source.grid[0]
-            original = to_images(source.patches_inp[image : image + 1], self.patch_side, rows) / 255
-            reconstruction = to_images(torch.cat(painted)[None], self.patch_side, rows)
+            rows, patch_side = loaded.images_irqcss.shape[1], loaded.images_irqcss.shape[-1]
+            original = as_floats(joined(loaded.images_irqcss))
+            reconstruction = to_images(painted_np[None], patch_side, rows)
             compared = difference(original, reconstruction)
             compared = rescale(compared) if self.rescale_maps else compared
-            del painted, original
+            del painted_np, original
         self.reporter.advance(1)
         self.interrupt.check()
         return reconstruction, compared
 
 
-def calibrate(reconstructor: Reconstructor, source: WindowSource) -> Tensor:
-    """Return the mean difference (H, W) over the source's images.
+def calibrate(reconstructor: Reconstructor, images: Images) -> Tensor:
+    """Return the mean difference (H, W) over *images*.
 
     Raises:
         InterruptedRunError: someone asked to stop.
 
     """
-    images = len(source.patches_inp)
-    reconstructor.reporter.begin("calibration", images, "images")
-    differences_ihw = (reconstructor.compare(source, image)[1] for image in range(images))
-    total_hw = next(differences_ihw)[0]
-    for difference_hw in differences_ihw:
-        with stage("anomaly_map"):
-            total_hw = total_hw + difference_hw[0]
-    return total_hw / images
+    reconstructor.reporter.begin("calibration", len(images), "images")
+    with closing(images.each()) as deliveries:
+        differences_ihw = (reconstructor.compare(loaded)[1] for loaded in deliveries)
+        total_hw = next(differences_ihw)[0]
+        for difference_hw in differences_ihw:
+            with stage("anomaly_map"):
+                total_hw = total_hw + difference_hw[0]
+    return total_hw / len(images)
 
 
 class Evaluated(NamedTuple):
@@ -119,15 +118,14 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(
-    reconstructor: Reconstructor, like: WindowSource, images: Sequence[LabelledImage], side: int, mean_hw: Tensor
+    reconstructor: Reconstructor, images: Images, labels: Sequence[LabelledImage], mean_hw: Tensor
 ) -> Evaluated:
     """Reconstruct test images one after the other and map their anomalies.
 
     Args:
         reconstructor: how.
-        like: a source with the grid and window of these images.
-        images: the test images; each is decoded when its turn comes.
-        side: H = W.
+        images: the test images.
+        labels: what they are, in the same order.
         mean_hw: the calibration's mean difference.
 
     Raises:
@@ -137,18 +135,19 @@ def evaluate(
     """
     reconstructor.reporter.begin("evaluation", len(images), "images")
     maps, masks, reconstructions = [], [], []
-    for image in images:
-        patches = load_patches([image.path], side, reconstructor.patch_side, mean_hw.device)
-        with stage("data_loading"):
-            masks.append(
-                torch.zeros(side, side, dtype=torch.bool) if image.mask is None else read_mask(image.mask, side)
-            )
-        reconstruction, compared = reconstructor.compare(like._replace(patches_inp=patches), 0)
-        with stage("anomaly_map"):
-            maps.append(anomaly_map(compared, mean_hw)[0].cpu())
-            reconstructions.append((reconstruction[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu())
+    side = images.form.side
+    with closing(images.each()) as deliveries:
+        for label, loaded in zip(labels, deliveries, strict=True):
+            with stage("data_loading"):
+                masks.append(
+                    torch.zeros(side, side, dtype=torch.bool) if label.mask is None else read_mask(label.mask, side)
+                )
+            reconstruction, compared = reconstructor.compare(loaded)
+            with stage("anomaly_map"):
+                maps.append(anomaly_map(compared, mean_hw)[0].cpu())
+                reconstructions.append((reconstruction[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu())
     return Evaluated(
-        tuple(images),
+        tuple(labels),
         torch.stack(maps).numpy(),
         torch.stack(masks).numpy(),
         torch.stack(reconstructions).numpy(),

@@ -49,7 +49,7 @@ def start(config: RunConfig, out: Path | None) -> Outcome:
 
     """
     cells = plan(config)
-    refuse_unavailable(cells, config.model.attention_backend)
+    refuse_unavailable(cells, config)
     directory = RunDirectory(out or default_directory(config.suite))
     directory.refuse_occupied()
     device = resolve_device(config.device)
@@ -81,7 +81,7 @@ def resume(out: Path | None, asked: RunConfig | None, *, retry_failed: bool) -> 
         got = f"options that differ in {', '.join(_differences(asked, config))}"
         raise RunDirectoryError(out, got=got, expected="the run's own", fix=f"bench run --resume --out {out}")
     cells = plan(config)
-    refuse_unavailable(cells, config.model.attention_backend)
+    refuse_unavailable(cells, config)
     device = resolve_device(config.device)
     _refuse_another_machine(directory, device)
     _refuse_another_program(directory, manifest)

@@ -9,7 +9,6 @@ from harness import summary, totals
 from harness.categories import kind_of, mvtec_ad
 from harness.cells import Cell
 from harness.context import Context, Sources
-from harness.dataset import LabelledImage
 from harness.directory import RunDirectory, replacing, write_model
 from harness.doubts import doubts, unsteady
 from harness.evaluation import Evaluated
@@ -61,8 +60,8 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         commit=context.commit,
         config_hash=config.hash(),
         image_side=config.image_side(cell.category),
-        train_images=len(sources.train.patches_inp),
-        validation_images=len(sources.validation.patches_inp),
+        train_images=len(sources.train),
+        validation_images=len(sources.validation),
         test_images=len(sources.test),
         batch_size=config.training.batch_size,
         steps_per_epoch=trainer.steps_per_epoch,
@@ -96,7 +95,7 @@ def _metrics(tables: Tables, context: Context, trainer: Trainer, sources: Source
         draw_ns=trainer.at.draw_ns,
     )
     limit = context.config.evaluation.images or math.inf
-    calibration_images = len(sources.train.patches_inp)
+    calibration_images = len(sources.train)
     images = {
         "calibration": (int(min(limit, calibration_images)), calibration_images),
         "evaluation": (len(result.evaluated.images), len(sources.test)),
@@ -104,7 +103,7 @@ def _metrics(tables: Tables, context: Context, trainer: Trainer, sources: Source
     converged = training.measured_steps is None
     times = summary.time_metrics(tables, extent)
     return [
-        *summary.score_metrics(result.scores, len(sources.test), why_unscored(result.evaluated, sources.test)),
+        *summary.score_metrics(result.scores, len(sources.test), why_unscored(result.evaluated, len(sources.test))),
         *times,
         *energy_metrics(tables, result.telemetry.device, times[0]),
         *summary.once_metrics(tables, images),
@@ -116,10 +115,10 @@ def _metrics(tables: Tables, context: Context, trainer: Trainer, sources: Source
     ]
 
 
-def why_unscored(evaluated: Evaluated, test: tuple[LabelledImage, ...]) -> str:
+def why_unscored(evaluated: Evaluated, test_images: int) -> str:
     """Return why maps cannot be scored; empty where they can."""
-    if len(evaluated.images) < len(test):
-        return f"only {len(evaluated.images)} of {len(test)} test images evaluated (evaluation.images)"
+    if len(evaluated.images) < test_images:
+        return f"only {len(evaluated.images)} of {test_images} test images evaluated (evaluation.images)"
     if evaluated.defective_i.all() or not evaluated.defective_i.any():
         return "the test images are all good or all defective"
     return "" if evaluated.masks_ihw.any() else "no mask keeps a mark at this image side"
@@ -129,7 +128,7 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
     """Return what a reader must know before believing the record."""
     caveats, evaluated = [], result.evaluated
     facts = mvtec_ad().get(cell.category)
-    have = len(sources.train.patches_inp) + len(sources.validation.patches_inp)
+    have = len(sources.train) + len(sources.validation)
     if facts and have != facts.train_good:
         caveats.append(f"{have} training images; MVTec AD has {facts.train_good}")
     if facts and len(sources.test) != facts.test_good + facts.test_defective:
@@ -145,7 +144,7 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
             f"time per epoch is extended from {len(trainer.at.step_ns)} measured steps of {trainer.steps_per_epoch}"
         )
     if len(evaluated.images) < len(sources.test):
-        caveats.append(why_unscored(evaluated, sources.test))
+        caveats.append(why_unscored(evaluated, len(sources.test)))
     if vanished := int((evaluated.defective_i & ~evaluated.masks_ihw.any(axis=(1, 2))).sum()):
         caveats.append(f"{vanished} defective image(s) whose mask has no mark left at this image side")
     in_use_bytes = result.memory.in_use_bytes

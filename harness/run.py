@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from harness import checkpoint
-from harness.cells import Cell
+from harness.cells import Cell, backend_of
 from harness.context import Context, Sources
-from harness.dataset import LabelledImage, split_validation
+from harness.dataset import split_validation
 from harness.evaluation import Evaluated, Reconstructor, calibrate, evaluate
 from harness.log import CellLog
-from harness.pipeline import WindowSource, as_images, load_patches
+from harness.pipelines.parts import Form, PatchLoss, as_images
+from harness.pipelines.table import PIPELINES
 from harness.result import Result, why_unscored, write_record, write_results
 from harness.scores import Scores, score
 from harness.seeding import generator_for, seed_for
 from harness.training import Progress, Setting, Trainer
-from models.loss import inpainting_loss
 from models.transformer import InpaintingTransformer
 from profiles.energy.telemetry import Telemetry
 from profiles.environment import sources
@@ -113,16 +113,15 @@ def _train_and_evaluate(
 
     trainer.train()
 
-    reconstructor = _reconstructor(trainer, context)
+    reconstructor, limit = _reconstructor(cell, trainer, context), context.config.evaluation.images
     with setting.log.phase("calibration", trainer.at.best_epoch):
         trainer.save()
         with stage("checkpoint"):
             checkpoint.load_weights(trainer.model, setting.checkpoints / "best.pt", context.device)
-        mean_hw = calibrate(reconstructor, _limited(sources.train, context))
+        mean_hw = calibrate(reconstructor, sources.train.first(limit))
 
     with setting.log.phase("evaluation", trainer.at.best_epoch):
-        images, side = _chosen(sources.test, context), context.config.image_side(cell.category)
-        evaluated = evaluate(reconstructor, sources.train, images, side, mean_hw)
+        evaluated = evaluate(reconstructor, sources.test.first(limit), sources.labels[:limit], mean_hw)
         with stage("scoring"):
             scores = _scores(evaluated, sources)
 
@@ -149,57 +148,55 @@ def _setting(cell: Cell, context: Context, memory: PeakMemory, telemetry: Teleme
 
 
 def _load(cell: Cell, context: Context) -> Sources:
-    """Split the training images and decode them; test images are decoded when their turn comes."""
+    """Split the training images, and load them as far as the pipeline does so beforehand."""
     config, category = context.config, context.categories[cell.category]
     order = torch.randperm(len(category.train), generator=generator_for(cell.seed, "split")).tolist()
-    side, patch_side = config.image_side(cell.category), config.model.patch_side
-    train, validation = (
-        WindowSource(
-            load_patches(paths, side, patch_side, context.device),
-            (side // patch_side, side // patch_side),
-            config.model.window_side,
-        )
-        for paths in split_validation(category.train, order)
+    form = Form(config.image_side(cell.category), config.model.patch_side, config.model.window_side)
+    train, validation, test = (
+        PIPELINES[cell.pipeline].images(paths, form, context.device, config.data.workers)
+        for paths in (*split_validation(category.train, order), [image.path for image in category.test])
     )
-    return Sources(train, validation, category.test)
+    train.prepare()
+    validation.prepare()
+    return Sources(train, validation, test, category.test)
 
 
 def _trainer(cell: Cell, context: Context, setting: Setting, sources: Sources) -> Trainer:
-    config, (rows, columns) = context.config, sources.train.grid
+    config, pipeline, (rows, columns) = context.config, PIPELINES[cell.pipeline], sources.train.form.grid
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(cell.seed, "weights"))
-        model = InpaintingTransformer(cell.model, config.model, rows * columns).to(context.device)
+        sizes = config.model.model_copy(update={"attention_backend": backend_of(cell, config)})
+        model = InpaintingTransformer(cell.model, sizes, rows * columns, pipeline.gather).to(context.device)
+    loss = _loss(cell, context)
+    return Trainer(model, sources.train, sources.validation, loss, pipeline, config.training, cell.seed, setting)
 
-    def loss(prediction_bp: Tensor, target_bp: Tensor) -> Tensor:
+
+def _loss(cell: Cell, context: Context) -> PatchLoss:
+    """Return the pipeline's loss, of flat patches."""
+    config, loss = context.config, PIPELINES[cell.pipeline].loss
+
+    def of_patches(prediction_bp: Tensor, target_bp: Tensor) -> Tensor:
         side = config.model.patch_side
-        return inpainting_loss(as_images(prediction_bp, side), as_images(target_bp, side), config.loss)
+        return loss(as_images(prediction_bp, side), as_images(target_bp, side), config.loss)
 
-    return Trainer(model, sources.train, sources.validation, loss, config.training, cell.seed, setting)
+    return of_patches
 
 
-def _reconstructor(trainer: Trainer, context: Context) -> Reconstructor:
+def _reconstructor(cell: Cell, trainer: Trainer, context: Context) -> Reconstructor:
     config = context.config
     return Reconstructor(
         trainer.model,
+        PIPELINES[cell.pipeline],
+        _loss(cell, context),
         config.training.batch_size,
-        config.model.patch_side,
         config.evaluation.rescale_maps,
         context.reporter,
         context.interrupt,
     )
 
 
-def _limited(source: WindowSource, context: Context) -> WindowSource:
-    """Keep the first images only, where the configuration says so."""
-    return source._replace(patches_inp=source.patches_inp[: context.config.evaluation.images])
-
-
-def _chosen(images: tuple[LabelledImage, ...], context: Context) -> tuple[LabelledImage, ...]:
-    return images[: context.config.evaluation.images]
-
-
 def _scores(evaluated: Evaluated, sources: Sources) -> Scores | None:
     """Score the maps, unless there is a reason against it."""
-    if why_unscored(evaluated, sources.test):
+    if why_unscored(evaluated, len(sources.test)):
         return None
     return score(evaluated.maps_ihw, evaluated.masks_ihw, evaluated.defective_i)

@@ -7,7 +7,8 @@ when the epoch's rows are written, so that checkpoint and tables never contradic
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
@@ -20,10 +21,10 @@ from torch import Tensor, nn
 from harness import checkpoint
 from harness.interrupt import Interrupt
 from harness.log import CellLog
-from harness.pipeline import Batch, WindowSource
+from harness.pipelines.parts import Batch, Images, Loaded, PatchLoss, Pipeline
 from harness.progress import Reporter
 from harness.seeding import generator_for
-from models.windows import Windows
+from models.windows import Windows, draw_windows
 from profiles.errors import DivergedError, InterruptedRunError
 from profiles.record import EpochRow, Observation, StoppedBy
 from profiles.stages import backpropagate, stage
@@ -111,7 +112,8 @@ class Trainer:
         train: the images trained on.
         validation: the images whose windows, drawn once, decide when to stop.
         loss: predictions (B, P) and targets (B, P) to a scalar.
-        config: how.
+        pipeline: how windows are cut, and whose optimizer it is.
+        config: how to train.
         seed: decides the windows.
         setting: where.
 
@@ -120,9 +122,10 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        train: WindowSource,
-        validation: WindowSource,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        train: Images,
+        validation: Images,
+        loss: PatchLoss,
+        pipeline: Pipeline,
         config: TrainingConfig,
         seed: int,
         setting: Setting,
@@ -132,20 +135,18 @@ class Trainer:
         self._train = train
         self._validation = validation
         self._loss = loss
+        self._pipeline = pipeline
         self._config = config
         self._seed = seed
         self._setting = setting
         self.optimizer = self._new_optimizer()
-        self._device = train.patches_inp.device
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)  # on the device: no wait per step
-        self._validation_windows = validation.draw(
-            config.windows_per_image, generator_for(seed, "windows", "validation")
-        )
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=train.device)  # on the device: no wait per step
+        self._validation_windows = self._draw(validation, "validation")
 
     @property
     def windows_per_epoch(self) -> int:
         """Windows of a whole epoch, whether or not one is run."""
-        return len(self._train.patches_inp) * self._config.windows_per_image
+        return len(self._train) * self._config.windows_per_image
 
     @property
     def steps_per_epoch(self) -> int:
@@ -186,34 +187,34 @@ class Trainer:
         if warm == 0 and not observing:
             return
         weights = {name: tensor.to("cpu", copy=True) for name, tensor in self.model.state_dict().items()}
-        step = self._uncounted_step(self._draw(0))
         self._setting.reporter.begin(f"{self._setting.cell} warm-up", warm, "steps")
-        for _ in range(warm):
-            step()
-        if observer is not None and observing:
-            self._setting.reporter.begin(f"{self._setting.cell} observation", None, "steps")
-            self.at.observations.append(observer.observe(step, 0, self.steps_per_epoch))
+        with closing(self._endless(self._draw(self._train, "train", 0))) as batches:
+            for _ in range(warm):
+                self._uncounted_step(batches)
+            if observer is not None and observing:
+                self._setting.reporter.begin(f"{self._setting.cell} observation", None, "steps")
+                seen = observer.observe(lambda: self._uncounted_step(batches), 0, self.steps_per_epoch)
+                self.at.observations.append(seen)
         self.model.load_state_dict(weights)
         self.optimizer = self._new_optimizer()
         self._setting.reporter.end()
 
-    def _new_optimizer(self) -> torch.optim.Adam:
-        return torch.optim.Adam(self.model.parameters(), lr=self._config.learning_rate)
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        return self._pipeline.optimizer(self.model.parameters(), self._config.learning_rate)
 
-    def _uncounted_step(self, windows: Windows) -> Callable[[], None]:
-        """Return what takes the next step on *windows*, over and over."""
-        numbers = itertools.cycle(range(self.steps_per_epoch))
+    def _endless(self, windows: Windows) -> Generator[Batch, None, None]:
+        """Cut *windows* over and over."""
+        while True:
+            yield from self._batches(self._train, windows)
 
-        def step() -> None:
-            number = next(numbers)
-            for batch in self._batches(self._train, windows, number, number + 1):
-                self._step(batch)
-                with stage("patching"):
-                    del batch
-            self._setting.reporter.advance(1)
-            self._setting.interrupt.check()
-
-        return step
+    def _uncounted_step(self, batches: Iterator[Batch]) -> None:
+        """Take a step on the next of *batches*."""
+        batch = next(batches)
+        self._step(batch)
+        with stage("patching"):
+            del batch
+        self._setting.reporter.advance(1)
+        self._setting.interrupt.check()
 
     def train(self) -> None:
         """Train to the stopping rule, from wherever the training is.
@@ -276,29 +277,30 @@ class Trainer:
             self.save()
             at.draw_ns = 0
         started_ns = perf_counter_ns()
-        windows = self._draw(at.epoch)
+        windows = self._draw(self._train, "train", at.epoch)
         at.draw_ns += perf_counter_ns() - started_ns  # drawn once more after an interruption
         steps = self._limited(self.steps_per_epoch)
         count = min(steps * self._config.batch_size, len(windows.image_b))
         done = at.step * self._config.batch_size
         self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows", done)
-        if profiled and at.step == 0:
-            self._observe(windows, steps)
-        self._counted_steps(windows, steps)
+        with closing(self._batches(self._train, windows.select(slice(done, count)))) as batches:
+            if profiled and at.step == 0:
+                self._observe(batches, steps)
+            self._counted_steps(batches)
         return count
 
-    def _observe(self, windows: Windows, most_steps: int) -> None:
+    def _observe(self, batches: Iterator[Batch], most_steps: int) -> None:
         """Look closely at the epoch's first steps; of the traces so far, keep an early, a middle and a late one."""
         observer, at = self._setting.observer, self.at
         assert observer is not None  # noqa: S101 - `_epoch` asked
-        seen = observer.observe(lambda: self._counted_steps(windows, at.step + 1), at.epoch, most_steps)
+        seen = observer.observe(lambda: self._counted_steps(itertools.islice(batches, 1)), at.epoch, most_steps)
         at.observations = observer.thinned([*at.observations, seen], KEPT_TRACES)
 
-    def _counted_steps(self, windows: Windows, stop: int) -> None:
-        """Run the epoch's steps up to *stop*, each of which can be the last."""
+    def _counted_steps(self, batches: Iterator[Batch]) -> None:
+        """Take a step on each of *batches*, any of which can be the last."""
         at = self.at
         started_ns = perf_counter_ns()
-        for batch in self._batches(self._train, windows, at.step, stop):
+        for batch in batches:
             loss = self._step(batch)
             count = len(batch.target_bp)
             with stage("patching"):
@@ -331,26 +333,40 @@ class Trainer:
         loss_sum, count = torch.zeros_like(self._loss_sum), 0
         steps = self._limited(self.validation_steps_per_epoch)
         self._setting.reporter.begin(f"{self._setting.cell} validation", steps, "steps")
-        for batch in self._batches(self._validation, self._validation_windows, 0, steps):
-            loss_sum += self._batch_loss(batch).double() * len(batch.target_bp)
-            count += len(batch.target_bp)
-            with stage("patching"):
-                del batch
-            self._setting.reporter.advance(1)
-            self._setting.interrupt.check()
+        windows = self._validation_windows.select(slice(steps * self._config.batch_size))
+        with closing(self._batches(self._validation, windows)) as batches:
+            for batch in batches:
+                loss_sum += self._batch_loss(batch).double() * len(batch.target_bp)
+                count += len(batch.target_bp)
+                with stage("patching"):
+                    del batch
+                self._setting.reporter.advance(1)
+                self._setting.interrupt.check()
         return loss_sum.item() / count
 
-    def _draw(self, epoch: int) -> Windows:
-        return self._train.draw(self._config.windows_per_image, generator_for(self._seed, "windows", "train", epoch))
+    def _draw(self, images: Images, *purpose: str | int) -> Windows:
+        """Draw an epoch's windows, in shuffled order; every pipeline takes them as they come."""
+        grid, side, per_image = images.form.grid, images.form.window_side, self._config.windows_per_image
+        with stage("patching"):
+            return draw_windows(len(images), per_image, grid, side, generator_for(self._seed, "windows", *purpose))
 
     def _limited(self, steps: int) -> int:
         return min(steps, self._config.measured_steps or steps)
 
-    def _batches(self, source: WindowSource, windows: Windows, start: int, stop: int) -> Iterator[Batch]:
-        """Cut the batches of steps *start* to *stop* out of the images of *source*."""
-        size = self._config.batch_size
-        for step in range(start, stop):
-            yield source.cut(windows.select(slice(step * size, (step + 1) * size)))
+    def _batches(self, images: Images, windows: Windows) -> Generator[Batch, None, None]:
+        """Cut *windows* out of *images*, batch by batch."""
+        with closing(images.batches(windows, self._config.batch_size)) as deliveries:
+            yield from iter(lambda: self._next(deliveries), None)  # which keeps no batch in memory that is done with
+
+    def _next(self, deliveries: Iterator[Loaded]) -> Batch | None:
+        """Cut the next batch, if there is one; what it was cut out of is given back in the stage that cuts."""
+        loaded = next(deliveries, None)
+        if loaded is None:
+            return None
+        batch = self._pipeline.cut(loaded)
+        with stage("patching"):
+            del loaded
+        return batch
 
     def _stopping_rule(self) -> StoppedBy | None:
         if self._config.measured_steps is not None:

@@ -1,11 +1,14 @@
 """The inpainting transformer (thesis section 4.2): read a window with one patch missing, paint that patch.
 
-Shapes: B windows, T tokens (one to inpaint, then its neighbours), K = T - 1 neighbours, D width, P values of a patch.
+Shapes: B windows, T tokens (one to inpaint, then its neighbours), K = T - 1 neighbours, D width, P values of a patch,
+N patches of a whole image.
 """
 
+from collections.abc import Callable
 from typing import Self
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
@@ -25,7 +28,9 @@ class ModelConfig(BaseModel):
     feed_forward: int = Field(default=2048, gt=0, description="hidden width of the feed-forward network")
     patch_side: int = Field(default=16, gt=0, description="side P of a patch, pixels")
     window_side: int = Field(default=7, gt=1, description="side L of a window, patches")
-    attention_backend: Backend = Field(default="native", description="whose attention is run")
+    attention_backend: Backend | None = Field(
+        default=None, description="whose attention is run; absent: the pipeline's, and of a model alone ours"
+    )
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
@@ -43,6 +48,15 @@ class ModelConfig(BaseModel):
     def attention_sizes(self) -> Sizes:
         """What an attention is built from."""
         return Sizes(self.width, self.heads, self.window_side**2)
+
+
+Gather = Callable[[Tensor, Tensor], Tensor]
+"""From the positions' embeddings (N, D) and the positions wanted (B, T) to (B, T, D)."""
+
+
+def gather_at_once(embeddings_nd: Tensor, positions_bt: Tensor) -> Tensor:
+    """Gather all positions in one operation."""
+    return F.embedding(positions_bt, embeddings_nd)
 
 
 class Block(nn.Module):
@@ -93,13 +107,15 @@ class InpaintingTransformer(nn.Module):
         name: a key of `VARIANTS`.
         config: the sizes; the variant must have its attention's backend.
         positions: patches of a whole image, each with a learned position.
+        gather: how their embeddings are gathered.
 
     """
 
-    def __init__(self, name: str, config: ModelConfig, positions: int) -> None:
+    def __init__(self, name: str, config: ModelConfig, positions: int, gather: Gather = gather_at_once) -> None:
         super().__init__()
         variant = VARIANTS[name]
-        attention = variant.attention[config.attention_backend]
+        attention = variant.attention[config.attention_backend or "native"]
+        self.gather = gather
         self.long_residuals = variant.long_residuals
         self.embedding = nn.Linear(config.patch_values, config.width)
         self.positions = nn.Embedding(positions, config.width)
@@ -117,8 +133,8 @@ class InpaintingTransformer(nn.Module):
         """
         with stage("embedding") as mark:
             missing_b1d = self.inpaint.expand(len(context_bkp), 1, -1)
-            x_btd = torch.cat([missing_b1d, self.embedding(context_bkp)], dim=1) + self.positions(positions_bt)
-            x_btd = mark.output(x_btd)
+            x_btd = torch.cat([missing_b1d, self.embedding(context_bkp)], dim=1)
+            x_btd = mark.output(x_btd + self.gather(self.positions.weight, positions_bt))
         x_btd = self._through_blocks(x_btd)
         with stage("head") as mark:
             x_btd = mark.input(x_btd)

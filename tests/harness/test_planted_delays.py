@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import evaluation, pipeline, run, training
+from harness import evaluation, run, training
 from harness.config import build
 from harness.launch import start
+from harness.pipelines import fast
+from harness.pipelines.table import PIPELINES
 from models.loss import LossConfig, inpainting_loss
 from models.transformer import InpaintingTransformer, ModelConfig
 from models.windows import Windows, cut_windows, draw_windows, window_positions
@@ -76,10 +78,10 @@ def plant_everywhere(patch: pytest.MonkeyPatch, spend: Spend) -> None:
         return inpainting_loss(Planted.apply(prediction, spend, "loss"), *args)
 
     patch.setattr(run, "InpaintingTransformer", planted_model)
-    patch.setattr(run, "inpainting_loss", planted_loss)
+    patch.setitem(PIPELINES, "fast", PIPELINES["fast"]._replace(loss=planted_loss))
     for owner, attribute, name in (
-        (pipeline, "read_image", "data_loading"),
-        (pipeline, "cut_windows", "patching"),
+        (fast, "read_image", "data_loading"),
+        (fast, "cut_windows", "patching"),
         (Windows, "to", "transfer"),
         (torch.optim.Adam, "zero_grad", "optimizer"),
         (training.checkpoint, "save", "checkpoint"),

@@ -20,7 +20,7 @@ from harness.config import RunConfig, build
 from harness.directory import RunDirectory
 from harness.evaluation import Reconstructor
 from harness.launch import Outcome, resume, start
-from harness.pipeline import Batch
+from harness.pipelines.parts import Batch, Images
 from harness.training import Trainer
 from models.windows import Windows
 from profiles.errors import ConfigError, DataError, InputError, InterruptedRunError, RunDirectoryError
@@ -328,11 +328,11 @@ def test_a_loss_that_is_not_a_number_fails_its_cell_and_the_others_go_on(
 ) -> None:
     original = Trainer._draw
 
-    def poisoned(self: Trainer, epoch: int) -> Windows:
-        if "weave/mlsa" in self._setting.cell and epoch == 2:
+    def poisoned(self: Trainer, images: Images, *purpose: str | int) -> Windows:
+        if "weave/mlsa" in self._setting.cell and purpose == ("train", 2):
             with torch.no_grad():
                 next(self.model.parameters()).fill_(float("nan"))
-        return original(self, epoch)
+        return original(self, images, *purpose)
 
     monkeypatch.setattr(Trainer, "_draw", poisoned)
     outcome = start(tiny, tmp_path / "run")
