@@ -9,12 +9,10 @@ import typer
 
 from profiles.errors import NothingMeasuredError, RunDirectoryError
 from profiles.record import CellRecord, write_csv
-from reports.claims import claim_rows
-from reports.details import FILES
-from reports.format import count, short
-from reports.load import Run, read_run
-from reports.page import Rows, render
-from reports.rows import (
+from reports.claims.verdicts import claim_rows
+from reports.page.render import Rows, render
+from reports.rows.details import FILES
+from reports.rows.metrics import (
     CellColumns,
     ClaimRow,
     MetricRow,
@@ -23,6 +21,8 @@ from reports.rows import (
     energy_rows,
     timing_rows,
 )
+from reports.source.load import Run, read_run
+from reports.words.format import count, short
 
 
 def report(

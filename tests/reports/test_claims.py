@@ -6,9 +6,9 @@ import pytest
 from report_runs import Spec, pair, record
 
 from profiles.record import Metric
-from reports.answer import answers
-from reports.claims import CLAIMS, claim_row, claim_rows, judge
-from reports.pairs import Setting
+from reports.claims.pairs import Setting
+from reports.claims.verdicts import CLAIMS, claim_row, claim_rows, judge
+from reports.page.answer import answers
 
 FAST = Setting("fast", "cpu", "float32")
 

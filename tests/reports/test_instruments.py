@@ -8,12 +8,13 @@ import pytest
 from report_runs import NO_RESOURCE, NO_WINDOW, SHARES, Build, Spec, look, made_old, pair, record
 
 from profiles.record import CellRecord, ProfilerWindow, StepTime
-from reports import breakdown, details, instruments
-from reports.answer import answers
 from reports.commands import write_report
-from reports.listings import caveats, cells_table
-from reports.load import read_run
-from reports.tables import Entry, Table, identity
+from reports.page import breakdown, instruments
+from reports.page.answer import answers
+from reports.page.listings import caveats, cells_table
+from reports.page.tables import Entry, Table, identity
+from reports.rows import details
+from reports.source.load import read_run
 
 
 def table(make: object, records: list[CellRecord]) -> list[dict[str, Entry]]:

@@ -4,8 +4,8 @@ from statistics import fmean
 
 import pytest
 
-from reports.pairs import by_category, geometric_mean, log_ratio, published_pairs
-from reports.published import categories, image_side, published
+from reports.claims.pairs import by_category, geometric_mean, log_ratio, published_pairs
+from reports.source.published import categories, image_side, published
 
 
 def test_a_published_time_is_in_seconds() -> None:

@@ -9,9 +9,9 @@ from report_runs import NO_ENERGY, Build, Spec, pair, record
 
 from profiles.record import Metric
 from reports.commands import write_report
-from reports.load import read_run
-from reports.rows import accuracy_rows, mean_rows, timing_rows
-from reports.tables import identity, metric_table
+from reports.page.tables import identity, metric_table
+from reports.rows.metrics import accuracy_rows, mean_rows, timing_rows
+from reports.source.load import read_run
 
 METRIC_COLUMNS = (
     "run,suite,level,category,kind,model,pipeline,seed,device,dtype,torch,commit,image_side,"

@@ -3,7 +3,7 @@
     auroc.csv, timing.csv, energy.csv   MetricRow, one metric of one cell (in auroc.csv also means over cells)
     claims.csv                          ClaimRow, one claim under one setting
 
-and, after the columns that say which cell, `CellColumns`, the rows of `reports.details` and `reports.energy_rows`:
+and, after the columns that say which cell, `CellColumns`, the rows of `reports.rows.details` and `reports.rows.energy`:
 
     stages.csv     StageShareRow, one stage of one phase, in one direction
     loader.csv     LoaderPartRow, CPU time of one part of loading in one phase
@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 from profiles.record import CellRecord, Metric
-from reports.published import published
+from reports.source.published import published
 
 ACCURACY = ("segmentation_auroc", "detection_auroc", "aupro_30", "average_precision")
 TIMING = ("time_per_epoch", "training_time", "best_epoch", "windows_per_second", "peak_memory")

@@ -9,11 +9,11 @@ from statistics import median
 from typing import NamedTuple
 
 from profiles.record import UNATTRIBUTED, CellRecord, Verdict
-from reports.claims import BASELINE, CLAIMS, OTHER, claim_row
-from reports.format import count, integer, model_name, percent, ratio, visible, with_spread
-from reports.pairs import Setting, setting_of, settings
-from reports.palette import stage_label
-from reports.rows import ClaimRow
+from reports.claims.pairs import Setting, setting_of, settings
+from reports.claims.verdicts import BASELINE, CLAIMS, OTHER, claim_row
+from reports.rows.metrics import ClaimRow
+from reports.words.format import count, integer, model_name, percent, ratio, visible, with_spread
+from reports.words.palette import stage_label
 
 _EVEN = 0.005
 _SPEED = CLAIMS[0]

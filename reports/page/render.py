@@ -14,15 +14,17 @@ from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from profiles.record import CellRecord
-from reports import answer, breakdown, charts, claims, curves, energies, instruments, listings, samples
-from reports.details import FILES
-from reports.format import visible
-from reports.load import Run
-from reports.pairs import settings
-from reports.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL, in_order, stage_class, stage_label
-from reports.published import HARDWARE
-from reports.rows import ACCURACY, TIMING, ClaimRow, MetricRow
-from reports.tables import Identity, Table, identity, metric_table
+from reports.charts import bars, curves
+from reports.claims import verdicts
+from reports.claims.pairs import settings
+from reports.page import answer, breakdown, energies, instruments, listings, samples
+from reports.page.tables import Identity, Table, identity, metric_table
+from reports.rows.details import FILES
+from reports.rows.metrics import ACCURACY, TIMING, ClaimRow, MetricRow
+from reports.source.load import Run
+from reports.source.published import HARDWARE
+from reports.words.format import visible
+from reports.words.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL, in_order, stage_class, stage_label
 
 
 class Rows(NamedTuple):
@@ -62,7 +64,7 @@ def render(run: Run, rows: Rows) -> str:
 
 def _answer(records: list[CellRecord]) -> dict[str, object]:
     pictures = [
-        charts.ratio_chart(f"ratio{place}", records, setting, claims.BASELINE, claims.OTHER)
+        bars.ratio_chart(f"ratio{place}", records, setting, verdicts.BASELINE, verdicts.OTHER)
         for place, setting in enumerate(settings(records))
     ]
     return {"answers": list(zip(answer.answers(records), pictures, strict=True))}
@@ -80,7 +82,7 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "energy": metric_table("energy", "Energy of an epoch and of the training", rows.energy, (), who),
         "energy_tables": energies.tables(run.records, who),
         "why_no_energy": energies.why_none(run.records, rows.energy),
-        "stage_chart": charts.stage_chart("stages-chart", run.records),
+        "stage_chart": bars.stage_chart("stages-chart", run.records),
         "stage_legend": _legend(run.records),
         "stage_tables": [table for table in (*stages, breakdown.loader_table(run.records, who)) if table],
         "instruments": instruments.tables(run.records, who),

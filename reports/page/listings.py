@@ -4,13 +4,25 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from profiles.record import Capability, CellRecord, Environment
-from reports.breakdown import PHASES
-from reports.details import FILES, stage_rows, verdict_rows
-from reports.energies import not_known
-from reports.format import alike, count, integer, listed, number, p_value, percent, ratio, scale, visible, with_spread
-from reports.load import Cell, Run, cell_name
-from reports.rows import ClaimRow, MetricRow
-from reports.tables import Column, Entry, Table, text
+from reports.page.breakdown import PHASES
+from reports.page.energies import not_known
+from reports.page.tables import Column, Entry, Table, text
+from reports.rows.details import FILES, stage_rows, verdict_rows
+from reports.rows.metrics import ClaimRow, MetricRow
+from reports.source.load import Cell, Run, cell_name
+from reports.words.format import (
+    alike,
+    count,
+    integer,
+    listed,
+    number,
+    p_value,
+    percent,
+    ratio,
+    scale,
+    visible,
+    with_spread,
+)
 
 _UNKNOWN = Entry("unavailable", numeric=True, missing=True)
 _PARTS = (("Input", "% of wall, exposed"), ("Compute", "% of step, busy"), ("Host", "%, the rest"))

@@ -14,8 +14,7 @@ import numpy as np
 from scipy import stats
 
 from profiles.record import CellRecord, Tag
-from reports.format import count, listed, p_value
-from reports.pairs import (
+from reports.claims.pairs import (
     Pair,
     Setting,
     by_category,
@@ -27,7 +26,8 @@ from reports.pairs import (
     setting_of,
     settings,
 )
-from reports.rows import ClaimRow, spread
+from reports.rows.metrics import ClaimRow, spread
+from reports.words.format import count, listed, p_value
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 
