@@ -1,124 +1,100 @@
-"""The thesis's claims, put to the test of a run.
+"""The thesis's claims, put to the test of a run and of the thesis's own tables.
 
-A claim about two models is tested by a two-sided Wilcoxon signed-rank test over categories. It is supported
-or contradicted where p < 0.05, by the sign of the rank sum; with fewer than six categories no outcome can
-reach that, so it is undecided.
+A claim is supported or contradicted where its test's p, corrected for the number of claims tested (Holm), is below
+0.05, by the direction of the effect; else it is undecided. That two models are equal is supported where the interval of
+their difference lies within a margin. Fewer than six categories can decide nothing.
 """
 
 import math
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Callable
+from functools import cache
 from typing import Literal, NamedTuple
 
-import numpy as np
-from scipy import stats
-
 from profiles.record import CellRecord, Tag
-from reports.claims.pairs import (
-    Pair,
-    Setting,
-    by_category,
-    difference,
-    geometric_mean,
-    log_ratio,
-    measured_pairs,
-    published_pairs,
-    setting_of,
-    settings,
-)
-from reports.rows.metrics import ClaimRow, spread
-from reports.words.format import count, listed, p_value
+from reports.claims.effects import BASELINE, OTHER
+from reports.claims.pairs import Setting, setting_of, settings
+from reports.claims.significance import LEVEL, Effects, Outcome, holm, too_few
+from reports.claims.thesis import CLAIMS, MARGIN, Claim
+from reports.rows.claims import ClaimRow
+from reports.rows.metrics import spread
+from reports.words.format import listed, p_value
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 
-BASELINE, OTHER = "msa", "mlsa"
-_LEVEL = 0.05
-_FEWEST = 6
-_TEST = "Wilcoxon signed-rank, two-sided, over categories"
 
+class Found(NamedTuple):
+    """What a claim's test gave, with its p corrected for all claims tested beside it."""
 
-@dataclass(frozen=True)
-class Claim:
-    """`other` has more of `metric` than `baseline`, by ratio or by difference."""
-
-    name: str
-    statement: str
-    metric: str
-    by: Literal["ratio", "difference"]
-    effect: str
-    baseline: str = BASELINE
-    other: str = OTHER
-
-    def effects(self, pairs: list[Pair]) -> dict[str, float]:
-        """Return each category's effect; positive where it shows the claim."""
-        if self.by == "difference":
-            return by_category(pairs, difference)
-        return by_category([pair for pair in pairs if min(pair.baseline, pair.other) > 0.0], log_ratio)
-
-    def summary(self, effects: list[float]) -> float | None:
-        """Return the effect over categories: a geometric mean of ratios, a mean of differences."""
-        if not effects:
-            return None
-        return geometric_mean(effects) if self.by == "ratio" else fmean(effects)
-
-    def spread(self, effects: list[float]) -> float | None:
-        """Return the interquartile range of the categories' ratios or differences."""
-        return spread([math.exp(effect) for effect in effects] if self.by == "ratio" else effects)
-
-
-CLAIMS = (
-    Claim(
-        name="mlsa_slower_per_epoch",
-        statement="MLSA takes longer per epoch than MSA",
-        metric="time_per_epoch",
-        by="ratio",
-        effect="geometric mean of time per epoch, MLSA / MSA (baseline MSA)",
-    ),
-    Claim(
-        name="mlsa_segments_better",
-        statement="MLSA segments better than MSA on average",
-        metric="segmentation_auroc",
-        by="difference",
-        effect="mean of segmentation AUROC, MLSA \u2212 MSA (baseline MSA), percentage points",
-    ),
-)
+    claim: Claim
+    effects: Effects
+    outcome: Outcome
+    p_adjusted: float | None
 
 
 class Judgement(NamedTuple):
-    """A verdict with the test behind it."""
+    """A verdict and why."""
 
     verdict: Verdict
-    p_value: float | None
     why: str
-
-
-def judge(effects: list[float]) -> Judgement:
-    """Return the verdict on a claim that says the *effects*, one per category, are positive."""
-    moved = [effect for effect in effects if effect != 0.0]
-    if len(moved) < _FEWEST:
-        equal = f", {len(effects) - len(moved)} of them without a difference" if len(moved) < len(effects) else ""
-        seen = count(len(effects), "category", "categories")
-        return Judgement("undecided", None, f"{seen}{equal}; the test needs {_FEWEST} that differ")
-    p = float(stats.wilcoxon(moved).pvalue)
-    if p >= _LEVEL:
-        return Judgement("undecided", p, f"p {p_value(p)} is not below {_LEVEL}")
-    signed_ranks = stats.rankdata(np.abs(moved)) * np.sign(moved)
-    verdict: Verdict = "supported" if signed_ranks.sum() > 0.0 else "contradicted"
-    return Judgement(verdict, p, f"p {p_value(p)} is below {_LEVEL}")
 
 
 def claim_rows(records: list[CellRecord]) -> list[ClaimRow]:
     """Return the rows of `claims.csv`: every claim under every setting of the run."""
-    return [claim_row(claim, records, setting) for claim in CLAIMS for setting in settings(records)]
+    return [row for setting in settings(records) for row in _rows(records, setting)]
 
 
-def claim_row(claim: Claim, records: list[CellRecord], setting: Setting) -> ClaimRow:
-    """Return *claim* under *setting*, as published and as measured."""
+def _rows(records: list[CellRecord], setting: Setting) -> list[ClaimRow]:
     ours = [record for record in records if setting_of(record) == setting]
-    effects = claim.effects(measured_pairs(ours, claim.metric, claim.baseline, claim.other))
-    theirs = list(claim.effects(published_pairs(claim.metric, claim.baseline, claim.other)).values())
-    measured = list(effects.values())
-    judgement = judge(measured)
+    measured = tested(lambda claim: claim.source.measured(ours) if claim.source else {})
+    return [_row(mine, theirs, ours, setting) for mine, theirs in zip(measured, published(), strict=True)]
+
+
+@cache
+def published() -> list[Found]:
+    """Return what the thesis's own tables show of every claim."""
+    return tested(lambda claim: claim.source.published() if claim.source else {})
+
+
+def tested(effects_of: Callable[[Claim], Effects]) -> list[Found]:
+    """Return every claim's test of its effects, the p values corrected together."""
+    effects = [effects_of(claim) for claim in CLAIMS]
+    outcomes = [claim.test.outcome(found) for claim, found in zip(CLAIMS, effects, strict=True)]
+    adjusted = iter(holm([outcome.p for outcome in outcomes if outcome.p is not None]))
+    return [
+        Found(claim, found, outcome, None if outcome.p is None else next(adjusted))
+        for claim, found, outcome in zip(CLAIMS, effects, outcomes, strict=True)
+    ]
+
+
+def judge(found: Found) -> Judgement:
+    """Return the verdict on a claim."""
+    claim, outcome = found.claim, found.outcome
+    if claim.source is None:
+        return Judgement("undecided", claim.untested)
+    if few := too_few(outcome):
+        return Judgement("undecided", few)
+    if outcome.effect is None or found.p_adjusted is None:
+        return Judgement("undecided", "the categories do not differ")
+    corrected = f"p {p_value(found.p_adjusted)}, corrected,"
+    if claim.expected == "no difference" and (within := _within(outcome)):
+        return Judgement("supported", within)
+    if found.p_adjusted >= LEVEL:
+        return Judgement("undecided", f"{corrected} is not below {LEVEL}")
+    shown = claim.expected != "no difference" and (outcome.effect > outcome.null) == (claim.expected == "above")
+    return Judgement("supported" if shown else "contradicted", f"{corrected} is below {LEVEL}")
+
+
+def _within(outcome: Outcome) -> str:
+    """Say that the interval lies within the margin; empty where it does not."""
+    if outcome.low is None or outcome.high is None or max(-outcome.low, outcome.high) >= MARGIN:
+        return ""
+    return f"the interval lies within \u00b1\u00a0{MARGIN:g} points"
+
+
+def _row(mine: Found, theirs: Found, records: list[CellRecord], setting: Setting) -> ClaimRow:
+    claim, judgement = mine.claim, judge(mine)
+    shown = math.exp if claim.is_ratio else float
+    tag = _tag(claim, records) if mine.effects else "unavailable"
     return ClaimRow(
         claim=claim.name,
         statement=claim.statement,
@@ -126,37 +102,57 @@ def claim_row(claim: Claim, records: list[CellRecord], setting: Setting) -> Clai
         device=setting.device,
         dtype=setting.dtype,
         effect=claim.effect,
-        published=claim.summary(theirs),
-        published_count=_shown(theirs),
-        published_p_value=judge(theirs).p_value,
-        measured=claim.summary(measured),
-        measured_count=_shown(measured),
-        spread=claim.spread(measured),
-        n=len(measured),
-        p_value=judgement.p_value,
-        tag=_tag(claim, ours, effects),
-        test=_TEST,
+        published=_shown(theirs.outcome.effect, shown),
+        published_count=_count(theirs),
+        published_p_value=theirs.outcome.p,
+        measured=_shown(mine.outcome.effect, shown),
+        measured_count=_count(mine),
+        spread=spread([shown(effect) for effect in mine.effects.values()]),
+        n=mine.outcome.n,
+        p_value=mine.outcome.p,
+        tag=tag,
+        test=claim.test.words if claim.source else "",
         verdict=judgement.verdict,
-        why=judgement.why + _unpaired(claim, ours, effects),
+        why=judgement.why + _unpaired(mine, records),
+        section=claim.section,
+        quote=claim.quote,
+        low=_shown(mine.outcome.low, shown),
+        high=_shown(mine.outcome.high, shown),
+        p_adjusted=mine.p_adjusted,
+        published_low=_shown(theirs.outcome.low, shown),
+        published_high=_shown(theirs.outcome.high, shown),
+        published_p_adjusted=theirs.p_adjusted,
+        published_verdict=judge(theirs).verdict if theirs.effects else "",
     )
 
 
-def _shown(effects: list[float]) -> str:
-    return f"{sum(effect > 0.0 for effect in effects)}/{len(effects)}"
+def _shown(value: float | None, shown: Callable[[float], float]) -> float | None:
+    return None if value is None else shown(value)
 
 
-def _tag(claim: Claim, records: list[CellRecord], effects: dict[str, float]) -> Tag:
+def _count(found: Found) -> str:
+    """Return in how many categories the claim holds, of how many; empty where it is about all at once."""
+    if not found.effects or not found.claim.test.each:
+        return ""
+    null, sign = found.outcome.null, -1.0 if found.claim.expected == "below" else 1.0
+    if found.claim.expected == "no difference":
+        return f"{sum(abs(effect) < MARGIN for effect in found.effects.values())}/{len(found.effects)}"
+    return f"{sum(sign * (effect - null) > 0.0 for effect in found.effects.values())}/{len(found.effects)}"
+
+
+def _tag(claim: Claim, records: list[CellRecord]) -> Tag:
     """Return what the measured values are, the weakest of them deciding."""
-    models = {claim.baseline, claim.other}
-    used = [record for record in records if record.model in models and record.category in effects]
-    tags = {metric.tag for record in used for metric in record.metrics if metric.name == claim.metric}
+    tags = claim.source.tags(records) - {"unavailable"} if claim.source else set()
     if not tags:
         return "unavailable"
     return "measured" if tags == {"measured"} else "estimated"
 
 
-def _unpaired(claim: Claim, records: list[CellRecord], effects: dict[str, float]) -> str:
+def _unpaired(found: Found, records: list[CellRecord]) -> str:
     """Say which finished categories could not be paired."""
-    names = dict.fromkeys(record.category for record in records if record.model in {claim.baseline, claim.other})
-    alone = [name for name in names if name not in effects]
+    if not found.claim.test.each or found.claim.source is None:
+        return ""
+    kind = getattr(found.claim.source, "kind", None)
+    ours = [record for record in records if record.model in {BASELINE, OTHER} and kind in {None, record.kind}]
+    alone = [name for name in dict.fromkeys(record.category for record in ours) if name not in found.effects]
     return f"; no pair on {listed(alone)}" if alone else ""

@@ -15,12 +15,13 @@ from markupsafe import Markup
 
 from profiles.record import CellRecord
 from reports.charts import bars, curves
-from reports.claims import verdicts
+from reports.claims.effects import BASELINE, OTHER
 from reports.claims.pairs import settings
-from reports.page import answer, breakdown, energies, instruments, listings, samples
+from reports.page import answer, breakdown, claims, energies, instruments, listings, samples
 from reports.page.tables import Identity, Table, identity, metric_table
+from reports.rows.claims import CheckRow, ClaimRow
 from reports.rows.details import FILES
-from reports.rows.metrics import ACCURACY, TIMING, ClaimRow, MetricRow
+from reports.rows.metrics import ACCURACY, TIMING, MetricRow
 from reports.source.load import Run
 from reports.source.published import HARDWARE
 from reports.words.format import visible
@@ -34,6 +35,7 @@ class Rows(NamedTuple):
     timing: list[MetricRow]
     energy: list[MetricRow]
     claims: list[ClaimRow]
+    checks: list[CheckRow]
 
 
 def render(run: Run, rows: Rows) -> str:
@@ -56,18 +58,18 @@ def render(run: Run, rows: Rows) -> str:
         script=Markup(script),  # noqa: S704 - our own file
         script_digest=digest,
         hardware=HARDWARE,
-        **_answer(records),
+        **_answer(records, rows.claims),
         **_measured(run, rows, who),
         **_rest(run, rows),
     )
 
 
-def _answer(records: list[CellRecord]) -> dict[str, object]:
+def _answer(records: list[CellRecord], tested: list[ClaimRow]) -> dict[str, object]:
     pictures = [
-        bars.ratio_chart(f"ratio{place}", records, setting, verdicts.BASELINE, verdicts.OTHER)
+        bars.ratio_chart(f"ratio{place}", records, setting, BASELINE, OTHER)
         for place, setting in enumerate(settings(records))
     ]
-    return {"answers": list(zip(answer.answers(records), pictures, strict=True))}
+    return {"answers": list(zip(answer.answers(records, tested), pictures, strict=True))}
 
 
 def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
@@ -89,7 +91,8 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "curves": curves.panels(run.cells),
         "models": _models(run),
         "strips": samples.strips(run.cells),
-        "claims": listings.claims_table(rows.claims),
+        "claims": claims.claims_table(rows.claims),
+        "checks": claims.checks_table(rows.checks),
     }
 
 
@@ -106,7 +109,7 @@ def _rest(run: Run, rows: Rows) -> dict[str, object]:
         "config": None if run.config is None else visible(run.config, keep="\n\t"),
         "caveats": listings.caveats(run.records),
         "gaps": listings.not_measured(run, [*rows.accuracy, *rows.timing, *rows.energy]),
-        "files": ["auroc.csv", "timing.csv", "energy.csv", "claims.csv", *FILES],
+        "files": ["auroc.csv", "timing.csv", "energy.csv", "claims.csv", "published.csv", *FILES],
         "stage_colours": {**STAGES, "unknown": UNKNOWN},
         "model_colours": {**MODELS, "unknown": UNKNOWN_MODEL},
     }
