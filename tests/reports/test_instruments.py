@@ -198,7 +198,7 @@ def test_the_answer_tells_what_bounds_the_training() -> None:
     assert told.text == "Training is input-bound in 1 of 1 cell with MSA, and mixed in 1 of 1 cell with MLSA."
     assert "MSA: input 38.0\u00a0%, compute 45.0\u00a0%, host 17.0\u00a0%, n\u00a01" in told.evidence
     unknown = [found.model_copy(update={"verdict": None}) for found in (msa, mlsa)]
-    assert "is unknown" in answers(unknown)[0].sentences[3].text
+    assert "is unknown" in answers(unknown, claim_rows(unknown))[0].sentences[3].text
 
 
 def test_every_caveat_of_every_record_is_on_the_page(build: Build, tmp_path: Path) -> None:
