@@ -9,20 +9,21 @@ import typer
 
 from profiles.errors import NothingMeasuredError, RunDirectoryError
 from profiles.record import CellRecord, write_csv
-from reports.claims import claim_rows
-from reports.details import FILES
-from reports.format import count, short
-from reports.load import Run, read_run
-from reports.page import Rows, render
-from reports.rows import (
+from reports.claims.alone import checks
+from reports.claims.verdicts import claim_rows
+from reports.page.render import Rows, render
+from reports.rows.claims import CheckRow, ClaimRow
+from reports.rows.details import FILES
+from reports.rows.metrics import (
     CellColumns,
-    ClaimRow,
     MetricRow,
     accuracy_rows,
     cell_columns,
     energy_rows,
     timing_rows,
 )
+from reports.source.load import Run, read_run
+from reports.words.format import count, short
 
 
 def report(
@@ -67,6 +68,7 @@ def write_report(run: Run, out: Path) -> Path:
         timing_rows(run.records),
         energy_rows(run.records),
         claim_rows(run.records),
+        checks(),
     )
     page = render(run, rows)
     try:
@@ -92,6 +94,7 @@ def _tables(rows: Rows, records: list[CellRecord]) -> tuple[_Table, ...]:
         _Table("timing.csv", MetricRow._fields, rows.timing),
         _Table("energy.csv", MetricRow._fields, rows.energy),
         _Table("claims.csv", ClaimRow._fields, rows.claims),
+        _Table("published.csv", CheckRow._fields, rows.checks),
         *(
             _Table(
                 file,

@@ -15,7 +15,7 @@ app = typer.Typer()
 app.command("report")(report)
 FILES = {
     "index.html",
-    *(f"{name}.csv" for name in ("auroc", "timing", "stages", "energy", "claims")),
+    *(f"{name}.csv" for name in ("auroc", "timing", "stages", "energy", "claims", "published")),
     *(
         f"{name}.csv"
         for name in ("loader", "verdicts", "closure", "steps", "windows", "routes", "phase_energy", "stage_energy")

@@ -26,10 +26,10 @@ from report_runs import (
 
 from profiles.record import CellRecord
 from reports.commands import write_report
-from reports.energies import not_known, phases_table, stages_table, tables, why_none
-from reports.load import read_run
-from reports.rows import energy_rows
-from reports.tables import Entry, Table, identity
+from reports.page.energies import not_known, phases_table, stages_table, tables, why_none
+from reports.page.tables import Entry, Table, identity
+from reports.rows.metrics import energy_rows
+from reports.source.load import read_run
 
 METERED = record(metered(Spec()))
 HOW = "How it is known"

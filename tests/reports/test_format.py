@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.format import listed, number, p_value, percent, ratio, scale, short, visible, with_spread
+from reports.words.format import listed, number, p_value, percent, ratio, scale, short, visible, with_spread
 
 
 @pytest.mark.parametrize(

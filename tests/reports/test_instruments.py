@@ -8,12 +8,14 @@ import pytest
 from report_runs import NO_RESOURCE, NO_WINDOW, SHARES, Build, Spec, look, made_old, pair, record
 
 from profiles.record import CellRecord, ProfilerWindow, StepTime
-from reports import breakdown, details, instruments
-from reports.answer import answers
+from reports.claims.verdicts import claim_rows
 from reports.commands import write_report
-from reports.listings import caveats, cells_table
-from reports.load import read_run
-from reports.tables import Entry, Table, identity
+from reports.page import breakdown, instruments
+from reports.page.answer import answers
+from reports.page.listings import caveats, cells_table
+from reports.page.tables import Entry, Table, identity
+from reports.rows import details
+from reports.source.load import read_run
 
 
 def table(make: object, records: list[CellRecord]) -> list[dict[str, Entry]]:
@@ -189,14 +191,14 @@ def test_the_cells_say_what_bounds_their_training_and_by_which_numbers(build: Bu
 
 def test_the_answer_tells_what_bounds_the_training() -> None:
     msa, mlsa = (record(spec) for spec in pair("carpet", 100.0, 110.0))
-    assert answers([msa, mlsa])[0].sentences[3].text == "Training is mixed in all 2 cells."
+    assert answers([msa, mlsa], claim_rows([msa, mlsa]))[0].sentences[3].text == "Training is mixed in all 2 cells."
     assert msa.verdict is not None
     waits = msa.model_copy(update={"verdict": msa.verdict.model_copy(update={"bound": "input-bound"})})
-    told = answers([waits, mlsa])[0].sentences[3]
+    told = answers([waits, mlsa], claim_rows([waits, mlsa]))[0].sentences[3]
     assert told.text == "Training is input-bound in 1 of 1 cell with MSA, and mixed in 1 of 1 cell with MLSA."
     assert "MSA: input 38.0\u00a0%, compute 45.0\u00a0%, host 17.0\u00a0%, n\u00a01" in told.evidence
     unknown = [found.model_copy(update={"verdict": None}) for found in (msa, mlsa)]
-    assert "is unknown" in answers(unknown)[0].sentences[3].text
+    assert "is unknown" in answers(unknown, claim_rows(unknown))[0].sentences[3].text
 
 
 def test_every_caveat_of_every_record_is_on_the_page(build: Build, tmp_path: Path) -> None:

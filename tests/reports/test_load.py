@@ -6,7 +6,7 @@ import pytest
 from report_runs import Build, Spec, manifest, pair, record
 
 from profiles.errors import RunDirectoryError
-from reports.load import is_within, read_run
+from reports.source.load import is_within, read_run
 
 
 def test_a_run_is_read_as_it_was_written(build: Build) -> None:

@@ -9,7 +9,7 @@ from report_runs import NO_ENERGY, Build, Spec, pair
 
 from profiles.record import SampleMap
 from reports.commands import write_report
-from reports.load import read_run
+from reports.source.load import read_run
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -1,5 +1,5 @@
 from profiles.stages import STAGES
-from reports import palette
+from reports.words import palette
 
 
 def test_every_stage_has_a_colour_of_its_own() -> None:

@@ -9,9 +9,9 @@ from report_runs import NO_ENERGY, Build, Spec, pair, record
 
 from profiles.record import Metric
 from reports.commands import write_report
-from reports.load import read_run
-from reports.rows import accuracy_rows, mean_rows, timing_rows
-from reports.tables import identity, metric_table
+from reports.page.tables import identity, metric_table
+from reports.rows.metrics import accuracy_rows, mean_rows, timing_rows
+from reports.source.load import read_run
 
 METRIC_COLUMNS = (
     "run,suite,level,category,kind,model,pipeline,seed,device,dtype,torch,commit,image_side,"
@@ -35,7 +35,8 @@ DETAIL_COLUMNS = {
 }
 CLAIM_COLUMNS = (
     "claim,statement,pipeline,device,dtype,effect,published,published_count,published_p_value,"
-    "measured,measured_count,spread,n,p_value,tag,test,verdict,why"
+    "measured,measured_count,spread,n,p_value,tag,test,verdict,why,section,quote,low,high,p_adjusted,"
+    "published_low,published_high,published_p_adjusted,published_verdict"
 )
 
 
@@ -52,6 +53,7 @@ def written(build: Build, tmp_path: Path) -> Path:
         ("timing.csv", METRIC_COLUMNS),
         ("energy.csv", METRIC_COLUMNS),
         ("claims.csv", CLAIM_COLUMNS),
+        ("published.csv", "check,statement,source,printed,computed,unit,verdict,detail"),
         *((file, CELL_COLUMNS + columns) for file, columns in DETAIL_COLUMNS.items()),
     ],
 )

@@ -7,12 +7,12 @@ estimate by the method that split the phase, and what is unavailable by its reas
 from collections.abc import Iterable, Sequence
 
 from profiles.record import UNRESOLVED, CellRecord
-from reports.breakdown import PHASES
-from reports.energy_rows import PhaseEnergyRow, StageEnergyRow, phase_energy_rows, stage_energy_rows
-from reports.format import Scale, alike, count, integer, listed, number, percent, scale, visible, within
-from reports.palette import in_order, stage_class, stage_label
-from reports.rows import MetricRow
-from reports.tables import Column, Entry, Identity, Table, text
+from reports.page.breakdown import PHASES
+from reports.page.tables import Column, Entry, Identity, Table, text
+from reports.rows.energy import PhaseEnergyRow, StageEnergyRow, phase_energy_rows, stage_energy_rows
+from reports.rows.metrics import MetricRow
+from reports.words.format import Scale, alike, count, integer, listed, number, percent, scale, visible, within
+from reports.words.palette import in_order, stage_class, stage_label
 
 _UNKNOWN = Entry("unavailable", numeric=True, missing=True)
 _DIRECTIONS = ("forward", "backward", "none")

@@ -1,10 +1,10 @@
 """Where a phase's time goes: the tables of stages and of loading, exposed and busy side by side."""
 
 from profiles.record import CellRecord
-from reports.details import LoaderPartRow, StageShareRow, loader_rows, stage_rows
-from reports.format import count, integer, number, percent, with_spread
-from reports.palette import in_order, stage_class, stage_label
-from reports.tables import Column, Entry, Identity, Reasons, Table, text
+from reports.page.tables import Column, Entry, Identity, Reasons, Table, text
+from reports.rows.details import LoaderPartRow, StageShareRow, loader_rows, stage_rows
+from reports.words.format import count, integer, number, percent, with_spread
+from reports.words.palette import in_order, stage_class, stage_label
 
 PHASES = ("train", "validation", "calibration", "evaluation")
 

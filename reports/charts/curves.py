@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from profiles.record import EpochRow
-from reports.format import count, model_name, short, visible
-from reports.load import Cell
-from reports.palette import MODELS, UNKNOWN_MODEL
-from reports.svg import RULE, Chart, Words, chart, figure, styled
+from reports.charts.svg import RULE, Chart, Words, chart, figure, styled
+from reports.source.load import Cell
+from reports.words.format import count, model_name, short, visible
+from reports.words.palette import MODELS, UNKNOWN_MODEL
 
 MOST_POINTS = 300
 

@@ -1,9 +1,10 @@
 """A report's CSV files: one named tuple per kind of row, whose fields are the columns, in this order.
 
     auroc.csv, timing.csv, energy.csv   MetricRow, one metric of one cell (in auroc.csv also means over cells)
-    claims.csv                          ClaimRow, one claim under one setting
+    claims.csv                          reports.rows.claims.ClaimRow, one claim under one setting
+    published.csv                       reports.rows.claims.CheckRow, what the thesis's tables say by themselves
 
-and, after the columns that say which cell, `CellColumns`, the rows of `reports.details` and `reports.energy_rows`:
+and, after the columns that say which cell, `CellColumns`, the rows of `reports.rows.details` and `reports.rows.energy`:
 
     stages.csv     StageShareRow, one stage of one phase, in one direction
     loader.csv     LoaderPartRow, CPU time of one part of loading in one phase
@@ -32,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from profiles.record import CellRecord, Metric
-from reports.published import published
+from reports.source.published import published
 
 ACCURACY = ("segmentation_auroc", "detection_auroc", "aupro_30", "average_precision")
 TIMING = ("time_per_epoch", "training_time", "best_epoch", "windows_per_second", "peak_memory")
@@ -79,34 +80,6 @@ class CellColumns(NamedTuple):
     dtype: str
     torch: str
     commit: str
-
-
-class ClaimRow(NamedTuple):
-    """One claim, as published and as measured.
-
-    `effect` says what `published` and `measured` are and names the baseline; the counts are how many
-    categories show the claim, of how many. `tag` is that of the measured values: `estimated` if any is.
-    `p_value` and `n` (categories) belong to `test`; `why` explains the verdict.
-    """
-
-    claim: str
-    statement: str
-    pipeline: str
-    device: str
-    dtype: str
-    effect: str
-    published: float | None
-    published_count: str
-    published_p_value: float | None
-    measured: float | None
-    measured_count: str
-    spread: float | None
-    n: int
-    p_value: float | None
-    tag: str
-    test: str
-    verdict: str
-    why: str
 
 
 def is_energy(metric: str) -> bool:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from profiles.record import SampleMap
-from reports.format import count, short, visible
-from reports.load import Cell, is_within
+from reports.source.load import Cell, is_within
+from reports.words.format import count, short, visible
 
 MOST = 3
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from profiles.record import CellRecord
-from reports.format import Scale, count, integer, number, scale, visible, with_spread
-from reports.published import image_side
-from reports.rows import MetricRow
+from reports.rows.metrics import MetricRow
+from reports.source.published import image_side
+from reports.words.format import Scale, count, integer, number, scale, visible, with_spread
 
 _IDENTITY = ("category", "model", "pipeline", "seed")
 _PROVENANCE = ("device", "dtype", "torch", "commit")

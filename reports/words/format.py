@@ -96,6 +96,13 @@ def ratio(value: float, spread: float | None = None) -> str:
     return _fixed(value, 2) if near else number(value)
 
 
+def between(low: float | None, high: float | None) -> str:
+    """Return an interval, its ends to about a hundredth of its width; what has no end is unbounded."""
+    width = (high - low) / 10.0 if low is not None and high is not None else None
+    ends = ["unbounded" if end is None else number(end, width) for end in (low, high)]
+    return f"{ends[0]} to {ends[1]}"
+
+
 def p_value(p: float) -> str:
     """Return a test's *p*, never as 0."""
     return f"< {_SURE}" if p < _SURE else _fixed(p, 3)

@@ -17,7 +17,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from reports.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL
+from reports.words.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL
 
 INK, PAPER, RULE, ACCENT, ON_STAGE = "#010101", "#fefefe", "#d0d0d1", "#b00201", "#010203"
 """Stand-ins for the page's own colours."""

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from profiles.record import CellRecord, StageTotal
-from reports.format import model_name, number, percent, ratio, short, visible
-from reports.pairs import Pair, Setting, by_category, log_ratio, measured_pairs, published_pairs, setting_of
-from reports.palette import STAGES, UNKNOWN, in_order, stage_label
-from reports.svg import ACCENT, INK, ON_STAGE, PAPER, RULE, Chart, Words, chart, figure, styled
+from reports.charts.svg import ACCENT, INK, ON_STAGE, PAPER, RULE, Chart, Words, chart, figure, styled
+from reports.claims.pairs import Pair, Setting, by_category, log_ratio, measured_pairs, published_pairs, setting_of
+from reports.words.format import model_name, number, percent, ratio, short, visible
+from reports.words.palette import STAGES, UNKNOWN, in_order, stage_label
 
 _WIDTH = 1080.0
 _BAR, _THIN_BAR, _FEW_BARS = 38.0, 25.0, 12

@@ -14,15 +14,18 @@ from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from profiles.record import CellRecord
-from reports import answer, breakdown, charts, claims, curves, energies, instruments, listings, samples
-from reports.details import FILES
-from reports.format import visible
-from reports.load import Run
-from reports.pairs import settings
-from reports.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL, in_order, stage_class, stage_label
-from reports.published import HARDWARE
-from reports.rows import ACCURACY, TIMING, ClaimRow, MetricRow
-from reports.tables import Identity, Table, identity, metric_table
+from reports.charts import bars, curves
+from reports.claims.effects import BASELINE, OTHER
+from reports.claims.pairs import settings
+from reports.page import answer, breakdown, claims, energies, instruments, listings, samples
+from reports.page.tables import Identity, Table, identity, metric_table
+from reports.rows.claims import CheckRow, ClaimRow
+from reports.rows.details import FILES
+from reports.rows.metrics import ACCURACY, TIMING, MetricRow
+from reports.source.load import Run
+from reports.source.published import HARDWARE
+from reports.words.format import visible
+from reports.words.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL, in_order, stage_class, stage_label
 
 
 class Rows(NamedTuple):
@@ -32,6 +35,7 @@ class Rows(NamedTuple):
     timing: list[MetricRow]
     energy: list[MetricRow]
     claims: list[ClaimRow]
+    checks: list[CheckRow]
 
 
 def render(run: Run, rows: Rows) -> str:
@@ -54,18 +58,18 @@ def render(run: Run, rows: Rows) -> str:
         script=Markup(script),  # noqa: S704 - our own file
         script_digest=digest,
         hardware=HARDWARE,
-        **_answer(records),
+        **_answer(records, rows.claims),
         **_measured(run, rows, who),
         **_rest(run, rows),
     )
 
 
-def _answer(records: list[CellRecord]) -> dict[str, object]:
+def _answer(records: list[CellRecord], tested: list[ClaimRow]) -> dict[str, object]:
     pictures = [
-        charts.ratio_chart(f"ratio{place}", records, setting, claims.BASELINE, claims.OTHER)
+        bars.ratio_chart(f"ratio{place}", records, setting, BASELINE, OTHER)
         for place, setting in enumerate(settings(records))
     ]
-    return {"answers": list(zip(answer.answers(records), pictures, strict=True))}
+    return {"answers": list(zip(answer.answers(records, tested), pictures, strict=True))}
 
 
 def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
@@ -80,14 +84,15 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "energy": metric_table("energy", "Energy of an epoch and of the training", rows.energy, (), who),
         "energy_tables": energies.tables(run.records, who),
         "why_no_energy": energies.why_none(run.records, rows.energy),
-        "stage_chart": charts.stage_chart("stages-chart", run.records),
+        "stage_chart": bars.stage_chart("stages-chart", run.records),
         "stage_legend": _legend(run.records),
         "stage_tables": [table for table in (*stages, breakdown.loader_table(run.records, who)) if table],
         "instruments": instruments.tables(run.records, who),
         "curves": curves.panels(run.cells),
         "models": _models(run),
         "strips": samples.strips(run.cells),
-        "claims": listings.claims_table(rows.claims),
+        "claims": claims.claims_table(rows.claims),
+        "checks": claims.checks_table(rows.checks),
     }
 
 
@@ -104,7 +109,7 @@ def _rest(run: Run, rows: Rows) -> dict[str, object]:
         "config": None if run.config is None else visible(run.config, keep="\n\t"),
         "caveats": listings.caveats(run.records),
         "gaps": listings.not_measured(run, [*rows.accuracy, *rows.timing, *rows.energy]),
-        "files": ["auroc.csv", "timing.csv", "energy.csv", "claims.csv", *FILES],
+        "files": ["auroc.csv", "timing.csv", "energy.csv", "claims.csv", "published.csv", *FILES],
         "stage_colours": {**STAGES, "unknown": UNKNOWN},
         "model_colours": {**MODELS, "unknown": UNKNOWN_MODEL},
     }

@@ -4,13 +4,22 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from profiles.record import Capability, CellRecord, Environment
-from reports.breakdown import PHASES
-from reports.details import FILES, stage_rows, verdict_rows
-from reports.energies import not_known
-from reports.format import alike, count, integer, listed, number, p_value, percent, ratio, scale, visible, with_spread
-from reports.load import Cell, Run, cell_name
-from reports.rows import ClaimRow, MetricRow
-from reports.tables import Column, Entry, Table, text
+from reports.page.breakdown import PHASES
+from reports.page.energies import not_known
+from reports.page.tables import Column, Entry, Table, text
+from reports.rows.details import FILES, stage_rows, verdict_rows
+from reports.rows.metrics import MetricRow
+from reports.source.load import Cell, Run, cell_name
+from reports.words.format import (
+    alike,
+    count,
+    integer,
+    listed,
+    number,
+    percent,
+    scale,
+    visible,
+)
 
 _UNKNOWN = Entry("unavailable", numeric=True, missing=True)
 _PARTS = (("Input", "% of wall, exposed"), ("Compute", "% of step, busy"), ("Host", "%, the rest"))
@@ -73,51 +82,6 @@ def _verdict(record: CellRecord) -> tuple[Entry, ...]:
         text(found.bound) if found.bound else Entry("unavailable", visible(found.reason), missing=True),
         *(_UNKNOWN if share is None else Entry(percent(share), sort=share, numeric=True) for share in shares),
     )
-
-
-def claims_table(rows: list[ClaimRow]) -> Table:
-    """Return the claims with what was published, what was measured and the verdict."""
-    columns = (
-        Column("Claim"),
-        Column("Pipeline"),
-        Column("Device, dtype"),
-        Column("Published", numeric=True),
-        Column("Measured", numeric=True),
-        Column("n", "categories", numeric=True),
-        Column("p", numeric=True),
-        Column("Verdict"),
-    )
-    notes = tuple(dict.fromkeys(f"{row.statement}: {row.effect}. Test: {row.test}." for row in rows))
-    return Table("claims", "Claims of the thesis", columns, tuple(_claim(row) for row in rows), "", notes)
-
-
-def _claim(row: ClaimRow) -> tuple[Entry, ...]:
-    return (
-        text(row.statement),
-        text(row.pipeline),
-        text(f"{row.device}, {row.dtype}"),
-        _effect(row.published, row.published_count, row.published_p_value, None),
-        _effect(row.measured, row.measured_count, None, row.spread, row.tag),
-        Entry(integer(row.n), sort=row.n, numeric=True),
-        _p(row.p_value),
-        Entry(row.verdict, visible(row.why), row.verdict, mark=f"verdict-{row.verdict}"),
-    )
-
-
-def _effect(value: float | None, shown: str, p: float | None, spread: float | None, tag: str = "measured") -> Entry:
-    if value is None:
-        return Entry("unavailable", "no pair", numeric=True, missing=True)
-    note = f"holds in {shown}"
-    note += f", p {p_value(p)}" if p is not None else ""
-    note += f", {with_spread(value, spread, None)}" if spread is not None else ""
-    note += f", {tag}" if tag != "measured" else ""
-    return Entry(ratio(value, spread), note, value, numeric=True)
-
-
-def _p(p: float | None) -> Entry:
-    if p is None:
-        return Entry("\u2013", "no test", numeric=True, missing=True)
-    return Entry(p_value(p), sort=p, numeric=True)
 
 
 def machine_table(environment: Environment) -> Table:

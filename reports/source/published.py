@@ -6,6 +6,7 @@ wrong.
 """
 
 import csv
+import math
 from functools import cache
 from importlib import resources
 from typing import NamedTuple
@@ -37,6 +38,34 @@ def image_side(category: str) -> int | None:
     """Return the side to which the thesis resized this category's images, in pixels."""
     sides = {row["category"]: int(row["image_size"]) for row in _rows("thesis_table_5_1_auroc.csv")}
     return sides.get(category)
+
+
+class Facts(NamedTuple):
+    """What MVTec AD holds of one category: good training images, and the side and channels of the stored files."""
+
+    kind: str
+    train_good: int
+    stored_side: int
+    channels: int
+
+    @property
+    def stored_values(self) -> float:
+        """Millions of values to decode from one stored image: megapixels times channels."""
+        return self.stored_side**2 * self.channels / 1e6
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch: 600 windows of each image that is not held out, in batches of 256."""
+        return math.ceil(600 * (self.train_good - min(20, self.train_good // 10)) / 256)
+
+
+@cache
+def facts() -> dict[str, Facts]:
+    """Return the facts of the 15 categories."""
+    return {
+        row["category"]: Facts(row["kind"], int(row["train_good"]), int(row["image_side_px"]), int(row["channels"]))
+        for row in _rows("mvtec_ad_facts.csv")
+    }
 
 
 @cache

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from profiles.record import CellRecord
-from reports.published import categories, published
+from reports.source.published import categories, published
 
 
 class Setting(NamedTuple):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from profiles.bounds import ROUTES_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import UNATTRIBUTED, CellRecord, Closure, Observation, ProfilerWindow, StepState
-from reports.energy_rows import PhaseEnergyRow, StageEnergyRow, phase_energy_rows, stage_energy_rows
-from reports.load import cell_name
+from reports.rows.energy import PhaseEnergyRow, StageEnergyRow, phase_energy_rows, stage_energy_rows
+from reports.source.load import cell_name
 
 NOT_HELD = "the record does not hold it"
 

@@ -7,7 +7,8 @@ from statistics import median
 
 from profiles.bounds import CLOCK_BOUND, LATER_BOUND, RESIDUAL_BOUND, ROUTES_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import CellRecord, Observation
-from reports.details import (
+from reports.page.tables import Column, Entry, Identity, Reasons, Table, quantity, text
+from reports.rows.details import (
     NOT_HELD,
     ClosureRow,
     RouteRow,
@@ -18,10 +19,9 @@ from reports.details import (
     step_rows,
     trace_path,
 )
-from reports.format import Scale, count, integer, number, percent, points, ratio, scale, with_spread
-from reports.palette import in_order, stage_class, stage_label
-from reports.rows import spread
-from reports.tables import Column, Entry, Identity, Reasons, Table, quantity, text
+from reports.rows.metrics import spread
+from reports.words.format import Scale, count, integer, number, percent, points, ratio, scale, with_spread
+from reports.words.palette import in_order, stage_class, stage_label
 
 _STATES = {"bare": "Bare", "clock": "Clock", "window": "In window", "after": "After"}
 

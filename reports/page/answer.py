@@ -9,14 +9,14 @@ from statistics import median
 from typing import NamedTuple
 
 from profiles.record import UNATTRIBUTED, CellRecord, Verdict
-from reports.claims import BASELINE, CLAIMS, OTHER, claim_row
-from reports.format import count, integer, model_name, percent, ratio, visible, with_spread
-from reports.pairs import Setting, setting_of, settings
-from reports.palette import stage_label
-from reports.rows import ClaimRow
+from reports.claims.effects import BASELINE, OTHER
+from reports.claims.pairs import Setting, setting_of, settings
+from reports.claims.thesis import SLOWER
+from reports.rows.claims import ClaimRow
+from reports.words.format import between, count, integer, model_name, percent, ratio, visible, with_spread
+from reports.words.palette import stage_label
 
 _EVEN = 0.005
-_SPEED = CLAIMS[0]
 
 
 class Sentence(NamedTuple):
@@ -33,16 +33,20 @@ class Answer(NamedTuple):
     sentences: tuple[Sentence, ...]
 
 
-def answers(records: list[CellRecord]) -> list[Answer]:
-    """Return the answer under every setting of the run."""
-    return [answer(setting, [r for r in records if setting_of(r) == setting]) for setting in settings(records)]
+def answers(records: list[CellRecord], claims: list[ClaimRow]) -> list[Answer]:
+    """Return the answer under every setting of the run; *claims* are those settings' rows."""
+    slower = {Setting(row.pipeline, row.device, row.dtype): row for row in claims if row.claim == SLOWER.name}
+    return [
+        answer(setting, [r for r in records if setting_of(r) == setting], slower[setting])
+        for setting in settings(records)
+    ]
 
 
-def answer(setting: Setting, records: list[CellRecord]) -> Answer:
+def answer(setting: Setting, records: list[CellRecord], slower: ClaimRow) -> Answer:
     """Return the answer from *records*, which share *setting*."""
     models = list(dict.fromkeys(record.model for record in records))
-    faster = _faster(claim_row(_SPEED, records, setting))
-    return Answer(setting, (faster, _attention(records, models), _largest(records, models), _bound(records, models)))
+    sentences = (_faster(slower), _attention(records, models), _largest(records, models), _bound(records, models))
+    return Answer(setting, sentences)
 
 
 def _faster(row: ClaimRow) -> Sentence:
@@ -58,7 +62,7 @@ def _faster(row: ClaimRow) -> Sentence:
         text = f"{second} took {percent(off, row.spread)} {word} time per epoch than {first}"
     evidence = (
         f"Geometric mean {ratio(row.measured, row.spread)} (baseline {first}), longer in {row.measured_count} "
-        f"{'category' if row.n == 1 else 'categories'}{_spread(row)}{_tag(row)}; the thesis: "
+        f"{'category' if row.n == 1 else 'categories'}{_interval(row)}{_spread(row)}{_tag(row)}; the thesis: "
         f"{ratio(row.published or 0.0)}, longer in {row.published_count}."
     )
     return Sentence(f"{text}{_standing(row)}.", evidence)
@@ -73,6 +77,10 @@ def _standing(row: ClaimRow) -> str:
 
 def _tag(row: ClaimRow) -> str:
     return ", estimated from some measured steps" if row.tag == "estimated" else ""
+
+
+def _interval(row: ClaimRow) -> str:
+    return f", 95\u00a0% interval {between(row.low, row.high)}" if row.low is not None else ""
 
 
 def _spread(row: ClaimRow) -> str:

@@ -1,0 +1,1 @@
+"""Pictures: figures as inline SVG."""

@@ -1,0 +1,1 @@
+"""The thesis's claims, put to the test."""

@@ -1,0 +1,186 @@
+"""Where a claim's effects come from: one number per category, from the thesis's tables and from a run's records.
+
+An effect is of the two models that the thesis compares, MSA (the baseline) and MLSA, on the same category. Seeds of a
+category are averaged, so that it counts once.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Protocol
+
+from profiles.record import CellRecord, StageTotal, Tag
+from reports.claims.pairs import Effect, Pair, by_category, difference, measured_pairs, published_pairs
+from reports.claims.significance import Effects
+from reports.source.published import facts, published
+
+BASELINE, OTHER = "msa", "mlsa"
+
+
+class Source(Protocol):
+    """Where effects come from."""
+
+    def published(self) -> Effects:
+        """Return the thesis's effects; none where it printed no such numbers."""
+        ...
+
+    def measured(self, records: list[CellRecord]) -> Effects:
+        """Return the effects in *records*, which share a setting."""
+        ...
+
+    def tags(self, records: list[CellRecord]) -> set[Tag]:
+        """Return what the numbers behind the effects are: measured, estimated."""
+        ...
+
+
+@dataclass(frozen=True)
+class OfPairs:
+    """One metric of both models, on all categories or on those of one *kind*."""
+
+    metric: str
+    effect: Effect
+    kind: str | None = None
+
+    def published(self) -> Effects:
+        """Return the effects in the thesis's tables."""
+        pairs = published_pairs(self.metric, BASELINE, OTHER)
+        return by_category([pair for pair in pairs if self.kind in {None, facts()[pair.category].kind}], self.effect)
+
+    def measured(self, records: list[CellRecord]) -> Effects:
+        """Return the effects of the pairs in *records*."""
+        return by_category(measured_pairs(self._ours(records), self.metric, BASELINE, OTHER), self.effect)
+
+    def tags(self, records: list[CellRecord]) -> set[Tag]:
+        """Return the metric's tags."""
+        return {metric.tag for record in self._ours(records) for metric in record.metrics if metric.name == self.metric}
+
+    def _ours(self, records: list[CellRecord]) -> list[CellRecord]:
+        return [record for record in records if self.kind in {None, record.kind}]
+
+
+def middle(pair: Pair) -> float:
+    """Return the mean of both models."""
+    return (pair.baseline + pair.other) / 2
+
+
+def of_best(metric: str) -> Effect:
+    """Return the effect by which the better model is above InTra's published *metric*."""
+
+    def above(pair: Pair) -> float:
+        intra = published(pair.category, "intra", metric)
+        return max(pair.baseline, pair.other) - intra.value if intra else math.nan
+
+    return above
+
+
+@dataclass(frozen=True)
+class AgainstInTra:
+    """How far the better of both models lies above what was published for InTra."""
+
+    metric: str
+
+    def published(self) -> Effects:
+        """Return the effects in the thesis's tables."""
+        return self._of(published_pairs(self.metric, BASELINE, OTHER))
+
+    def measured(self, records: list[CellRecord]) -> Effects:
+        """Return the effects where InTra's number is published."""
+        return self._of(measured_pairs(records, self.metric, BASELINE, OTHER))
+
+    def tags(self, records: list[CellRecord]) -> set[Tag]:
+        """Return the metric's tags."""
+        return OfPairs(self.metric, difference).tags(records)
+
+    def _of(self, pairs: list[Pair]) -> Effects:
+        effects = by_category(pairs, of_best(self.metric))
+        return {name: effect for name, effect in effects.items() if not math.isnan(effect)}
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """1 where one model is better by the first metric and the other by the second, 0 where one is better by both."""
+
+    first: str
+    second: str
+
+    def published(self) -> Effects:
+        """Return the effects in the thesis's tables."""
+        return self._of(lambda metric: OfPairs(metric, difference).published())
+
+    def measured(self, records: list[CellRecord]) -> Effects:
+        """Return the effects of the categories that have both metrics."""
+        return self._of(lambda metric: OfPairs(metric, difference).measured(records))
+
+    def tags(self, records: list[CellRecord]) -> set[Tag]:
+        """Return both metrics' tags."""
+        return OfPairs(self.first, difference).tags(records) | OfPairs(self.second, difference).tags(records)
+
+    def _of(self, effects_of: Callable[[str], Effects]) -> Effects:
+        first, second = effects_of(self.first), effects_of(self.second)
+        return {name: float(first[name] * second[name] < 0.0) for name in first if name in second}
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """How much longer (logarithm of the ratio) an epoch of MLSA spends in a stage than one of MSA."""
+
+    stage: str
+
+    def published(self) -> Effects:
+        """Return nothing: the thesis has no stages."""
+        return {}
+
+    def measured(self, records: list[CellRecord]) -> Effects:
+        """Return the effects of exposed time in training."""
+        seconds = {
+            (record.category, record.seed, record.model): sum(total.exposed_s / total.epochs for total in found)
+            for record in records
+            if (found := [total for total in _training(record) if total.stage == self.stage])
+        }
+        grouped: dict[str, list[float]] = {}
+        for (category, seed, model), spent_s in seconds.items():
+            other_s = seconds.get((category, seed, OTHER))
+            if model == BASELINE and other_s and spent_s:
+                grouped.setdefault(category, []).append(math.log(other_s / spent_s))
+        return {category: fmean(found) for category, found in grouped.items()}
+
+    def tags(self, records: list[CellRecord]) -> set[Tag]:
+        """Return the stage's tags."""
+        return {total.tag for record in records for total in _training(record) if total.stage == self.stage}
+
+
+@dataclass(frozen=True)
+class StageShares:
+    """By how many points some stages' share of training is above attention's, mean of both models."""
+
+    stages: tuple[str, ...]
+
+    def published(self) -> Effects:
+        """Return nothing: the thesis has no stages."""
+        return {}
+
+    def measured(self, records: list[CellRecord]) -> Effects:
+        """Return the effects of exposed shares in training, in percentage points."""
+        above = {
+            (record.category, record.seed, record.model): _share(record, self.stages) - _share(record, ("attention",))
+            for record in records
+            if _training(record)
+        }
+        grouped: dict[str, list[float]] = {}
+        for (category, seed, model), share in above.items():
+            if model == BASELINE and (category, seed, OTHER) in above:
+                grouped.setdefault(category, []).append(50.0 * (share + above[category, seed, OTHER]))
+        return {category: fmean(found) for category, found in grouped.items()}
+
+    def tags(self, records: list[CellRecord]) -> set[Tag]:
+        """Return the stages' tags."""
+        return {total.tag for record in records for total in _training(record) if total.stage in self.stages}
+
+
+def _share(record: CellRecord, stages: tuple[str, ...]) -> float:
+    return sum(total.share for total in _training(record) if total.stage in stages)
+
+
+def _training(record: CellRecord) -> list[StageTotal]:
+    return [total for total in record.stage_totals if total.phase == "train"]

@@ -1,0 +1,231 @@
+"""Tests over categories: how large an effect is, within which interval, and how likely it would be by chance.
+
+Every test is two-sided. *Effects* are one number per category; what they are is the claim's business.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from reports.words.format import count
+
+LEVEL = 0.05
+
+_MOST_EXACT = 15
+_SEED = 20221101
+_RESAMPLES = 9_999
+_FEWEST_TREND = 4
+
+Effects = dict[str, float]
+"""A number for each category that has one."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An effect over *n* categories, its 95 % interval and the chance of one as far from `null`, as far as there are.
+
+    `reachable` is the smallest p that so many categories could give.
+    """
+
+    effect: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    n: int
+    null: float
+    reachable: float
+
+
+class Test(Protocol):
+    """One way to test effects; `each` says that every category shows a claim or does not."""
+
+    each: ClassVar[bool]
+
+    @property
+    def words(self) -> str:
+        """Its name, for the reader."""
+        ...
+
+    def outcome(self, effects: Effects) -> Outcome:
+        """Return what *effects* show."""
+        ...
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Whether the effects lie around zero: their signs are flipped in every way; beyond 15, Wilcoxon's ranks."""
+
+    each: ClassVar[bool] = True
+
+    @property
+    def words(self) -> str:
+        """Its name, for the reader."""
+        return "exact sign-flip permutation of the mean (beyond 15 categories Wilcoxon signed-rank)"
+
+    def outcome(self, effects: Effects) -> Outcome:
+        """Return the mean effect. Without a difference anywhere there is nothing to test."""
+        values = np.array(list(effects.values()))
+        n = len(values)
+        if n == 0:
+            return _nothing(n, 0.0)
+        mean, reachable = float(values.mean()), min(1.0, 2.0 ** (1 - n))
+        if n < 2 or not values.any():  # noqa: PLR2004 - one value has no chance to vary
+            return Outcome(mean, None, None, None, n, 0.0, reachable)
+        if n > _MOST_EXACT:
+            low, high = _walsh_interval(values)
+            return Outcome(mean, low, high, float(stats.wilcoxon(values).pvalue), n, 0.0, reachable)
+        means = _subset_means(values)
+        return Outcome(mean, *_between(means, n), _tail(means, n), n, 0.0, reachable)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Whether some categories lie elsewhere than the rest: categories change sides in every way."""
+
+    each: ClassVar[bool] = False
+
+    members: frozenset[str]
+
+    @property
+    def words(self) -> str:
+        """Its name, for the reader."""
+        return "exact permutation of the difference of two means; interval by Welch's t"
+
+    def outcome(self, effects: Effects) -> Outcome:
+        """Return mean of the members − mean of the others."""
+        inside = [value for name, value in effects.items() if name in self.members]
+        outside = [value for name, value in effects.items() if name not in self.members]
+        n = len(effects)
+        if not inside or not outside:
+            return _nothing(n, 0.0)
+        effect = float(np.mean(inside) - np.mean(outside))
+        reachable = min(1.0, 2.0 / math.comb(n, len(inside)))
+        if min(len(inside), len(outside)) < 2 or len(set(effects.values())) == 1:  # noqa: PLR2004 - one has no variance
+            return Outcome(effect, None, None, None, n, 0.0, reachable)
+        p = _regrouped(inside, outside)
+        interval = stats.ttest_ind(inside, outside, equal_var=False).confidence_interval()
+        return Outcome(effect, float(interval.low), float(interval.high), p, n, 0.0, reachable)
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Whether the effects follow another number of each category: Pearson's r, by permutation."""
+
+    each: ClassVar[bool] = False
+
+    against: Effects
+
+    @property
+    def words(self) -> str:
+        """Its name, for the reader."""
+        return f"Pearson's r, {_RESAMPLES:,} random permutations; interval by Fisher's z"
+
+    def outcome(self, effects: Effects) -> Outcome:
+        """Return the correlation over the categories of which both numbers are known."""
+        names = [name for name in effects if name in self.against]
+        x, y = [self.against[name] for name in names], [effects[name] for name in names]
+        n = len(names)
+        if n < _FEWEST_TREND or len(set(x)) == 1 or len(set(y)) == 1:
+            return _nothing(n, 0.0)
+        found = stats.pearsonr(
+            x, y, method=stats.PermutationMethod(n_resamples=_RESAMPLES, rng=np.random.default_rng(_SEED))
+        )
+        interval = stats.pearsonr(x, y).confidence_interval()
+        reachable = min(1.0, 2.0 / math.factorial(n))
+        return Outcome(
+            float(found.statistic), float(interval.low), float(interval.high), float(found.pvalue), n, 0.0, reachable
+        )
+
+
+@dataclass(frozen=True)
+class Majority:
+    """Whether an effect of 1 (it is so) is more frequent than one of 0: the binomial test."""
+
+    each: ClassVar[bool] = True
+
+    @property
+    def words(self) -> str:
+        """Its name, for the reader."""
+        return "exact binomial test of a half; interval by Clopper and Pearson"
+
+    def outcome(self, effects: Effects) -> Outcome:
+        """Return the part of the categories that are so."""
+        n, so = len(effects), sum(value > 0.5 for value in effects.values())  # noqa: PLR2004 - 0 or 1
+        if n == 0:
+            return _nothing(n, 0.5)
+        found = stats.binomtest(so, n, 0.5)
+        interval = found.proportion_ci()
+        reachable = min(1.0, 2.0 ** (1 - n))
+        return Outcome(so / n, float(interval.low), float(interval.high), float(found.pvalue), n, 0.5, reachable)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return *p_values* corrected for their number: Holm's step-down procedure."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected
+
+
+def too_few(outcome: Outcome) -> str:
+    """Say that no outcome of so many categories could decide; empty where one could."""
+    if outcome.reachable < LEVEL:
+        return ""
+    seen = count(outcome.n, "category", "categories")
+    return f"{seen}: too few, whatever they show" if outcome.n else "no category has both numbers"
+
+
+def _nothing(n: int, null: float) -> Outcome:
+    return Outcome(None, None, None, None, n, null, 1.0)
+
+
+def _subset_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of every subset but the empty one, in order.
+
+    Changing the signs of a subset makes the mean no smaller exactly where the subset's own mean is not positive, so
+    these means hold the test; and its interval, for they are the centres at which it changes its mind (Hartigan 1969).
+    """
+    n = len(values)
+    chosen = (np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1
+    return np.sort(chosen @ values / chosen.sum(axis=1))
+
+
+def _tail(means: NDArray[np.float64], n: int) -> float:
+    """Return twice the smaller tail: the part of all sign changes that leave the mean no smaller, or no larger."""
+    tie = 1e-12 * float(np.abs(means).max())
+    smaller: int = min((means <= tie).sum(), (means >= -tie).sum())
+    return float(min(1.0, 2.0 * (smaller + 1) / 2**n))
+
+
+def _between(means: NDArray[np.float64], n: int) -> tuple[float | None, float | None]:
+    """Return the centres that the sign-flip test does not reject; too few values reject none."""
+    outside = math.floor(LEVEL / 2 * 2**n)
+    return (float(means[outside - 1]), float(means[-outside])) if outside else (None, None)
+
+
+def _regrouped(inside: list[float], outside: list[float]) -> float:
+    """Return twice the smaller tail of all ways to choose as many categories; beyond 15, of the rank sum."""
+    values, size = [*inside, *outside], len(inside)
+    if len(values) > _MOST_EXACT:
+        return float(stats.mannwhitneyu(inside, outside).pvalue)
+    sums = np.array([sum(chosen) for chosen in combinations(values, size)])
+    tie = 1e-12 * float(np.abs(sums).max())
+    smaller: int = min((sums <= sum(inside) + tie).sum(), (sums >= sum(inside) - tie).sum())
+    return float(min(1.0, 2.0 * smaller / len(sums)))
+
+
+def _walsh_interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """Return the centres that the signed-rank test does not reject, from the means of all pairs."""
+    n = len(values)
+    means = np.sort(np.add.outer(values, values)[np.triu_indices(n)] / 2)
+    z = float(stats.norm.ppf(1 - LEVEL / 2))
+    outside = math.floor(n * (n + 1) / 4 - z * math.sqrt(n * (n + 1) * (2 * n + 1) / 24))
+    return float(means[outside - 1]), float(means[-outside])

@@ -1,0 +1,158 @@
+"""The thesis's claims, put to the test of a run and of the thesis's own tables.
+
+A claim is supported or contradicted where its test's p, corrected for the number of claims tested (Holm), is below
+0.05, by the direction of the effect; else it is undecided. That two models are equal is supported where the interval of
+their difference lies within a margin. Fewer than six categories can decide nothing.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Literal, NamedTuple
+
+from profiles.record import CellRecord, Tag
+from reports.claims.effects import BASELINE, OTHER
+from reports.claims.pairs import Setting, setting_of, settings
+from reports.claims.significance import LEVEL, Effects, Outcome, holm, too_few
+from reports.claims.thesis import CLAIMS, MARGIN, Claim
+from reports.rows.claims import ClaimRow
+from reports.rows.metrics import spread
+from reports.words.format import listed, p_value
+
+Verdict = Literal["supported", "contradicted", "undecided"]
+
+
+class Found(NamedTuple):
+    """What a claim's test gave, with its p corrected for all claims tested beside it."""
+
+    claim: Claim
+    effects: Effects
+    outcome: Outcome
+    p_adjusted: float | None
+
+
+class Judgement(NamedTuple):
+    """A verdict and why."""
+
+    verdict: Verdict
+    why: str
+
+
+def claim_rows(records: list[CellRecord]) -> list[ClaimRow]:
+    """Return the rows of `claims.csv`: every claim under every setting of the run."""
+    return [row for setting in settings(records) for row in _rows(records, setting)]
+
+
+def _rows(records: list[CellRecord], setting: Setting) -> list[ClaimRow]:
+    ours = [record for record in records if setting_of(record) == setting]
+    measured = tested(lambda claim: claim.source.measured(ours) if claim.source else {})
+    return [_row(mine, theirs, ours, setting) for mine, theirs in zip(measured, published(), strict=True)]
+
+
+@cache
+def published() -> list[Found]:
+    """Return what the thesis's own tables show of every claim."""
+    return tested(lambda claim: claim.source.published() if claim.source else {})
+
+
+def tested(effects_of: Callable[[Claim], Effects]) -> list[Found]:
+    """Return every claim's test of its effects, the p values corrected together."""
+    effects = [effects_of(claim) for claim in CLAIMS]
+    outcomes = [claim.test.outcome(found) for claim, found in zip(CLAIMS, effects, strict=True)]
+    adjusted = iter(holm([outcome.p for outcome in outcomes if outcome.p is not None]))
+    return [
+        Found(claim, found, outcome, None if outcome.p is None else next(adjusted))
+        for claim, found, outcome in zip(CLAIMS, effects, outcomes, strict=True)
+    ]
+
+
+def judge(found: Found) -> Judgement:
+    """Return the verdict on a claim."""
+    claim, outcome = found.claim, found.outcome
+    if claim.source is None:
+        return Judgement("undecided", claim.untested)
+    if few := too_few(outcome):
+        return Judgement("undecided", few)
+    if outcome.effect is None or found.p_adjusted is None:
+        return Judgement("undecided", "the categories do not differ")
+    corrected = f"p {p_value(found.p_adjusted)}, corrected,"
+    if claim.expected == "no difference" and (within := _within(outcome)):
+        return Judgement("supported", within)
+    if found.p_adjusted >= LEVEL:
+        return Judgement("undecided", f"{corrected} is not below {LEVEL}")
+    shown = claim.expected != "no difference" and (outcome.effect > outcome.null) == (claim.expected == "above")
+    return Judgement("supported" if shown else "contradicted", f"{corrected} is below {LEVEL}")
+
+
+def _within(outcome: Outcome) -> str:
+    """Say that the interval lies within the margin; empty where it does not."""
+    if outcome.low is None or outcome.high is None or max(-outcome.low, outcome.high) >= MARGIN:
+        return ""
+    return f"the interval lies within \u00b1\u00a0{MARGIN:g} points"
+
+
+def _row(mine: Found, theirs: Found, records: list[CellRecord], setting: Setting) -> ClaimRow:
+    claim, judgement = mine.claim, judge(mine)
+    shown = math.exp if claim.is_ratio else float
+    tag = _tag(claim, records) if mine.effects else "unavailable"
+    return ClaimRow(
+        claim=claim.name,
+        statement=claim.statement,
+        pipeline=setting.pipeline,
+        device=setting.device,
+        dtype=setting.dtype,
+        effect=claim.effect,
+        published=_shown(theirs.outcome.effect, shown),
+        published_count=_count(theirs),
+        published_p_value=theirs.outcome.p,
+        measured=_shown(mine.outcome.effect, shown),
+        measured_count=_count(mine),
+        spread=spread([shown(effect) for effect in mine.effects.values()]),
+        n=mine.outcome.n,
+        p_value=mine.outcome.p,
+        tag=tag,
+        test=claim.test.words if claim.source else "",
+        verdict=judgement.verdict,
+        why=judgement.why + _unpaired(mine, records),
+        section=claim.section,
+        quote=claim.quote,
+        low=_shown(mine.outcome.low, shown),
+        high=_shown(mine.outcome.high, shown),
+        p_adjusted=mine.p_adjusted,
+        published_low=_shown(theirs.outcome.low, shown),
+        published_high=_shown(theirs.outcome.high, shown),
+        published_p_adjusted=theirs.p_adjusted,
+        published_verdict=judge(theirs).verdict if theirs.effects else "",
+    )
+
+
+def _shown(value: float | None, shown: Callable[[float], float]) -> float | None:
+    return None if value is None else shown(value)
+
+
+def _count(found: Found) -> str:
+    """Return in how many categories the claim holds, of how many; empty where it is about all at once."""
+    if not found.effects or not found.claim.test.each:
+        return ""
+    null, sign = found.outcome.null, -1.0 if found.claim.expected == "below" else 1.0
+    if found.claim.expected == "no difference":
+        return f"{sum(abs(effect) < MARGIN for effect in found.effects.values())}/{len(found.effects)}"
+    return f"{sum(sign * (effect - null) > 0.0 for effect in found.effects.values())}/{len(found.effects)}"
+
+
+def _tag(claim: Claim, records: list[CellRecord]) -> Tag:
+    """Return what the measured values are, the weakest of them deciding."""
+    tags = claim.source.tags(records) - {"unavailable"} if claim.source else set()
+    if not tags:
+        return "unavailable"
+    return "measured" if tags == {"measured"} else "estimated"
+
+
+def _unpaired(found: Found, records: list[CellRecord]) -> str:
+    """Say which finished categories could not be paired."""
+    if not found.claim.test.each or found.claim.source is None:
+        return ""
+    kind = getattr(found.claim.source, "kind", None)
+    ours = [record for record in records if record.model in {BASELINE, OTHER} and kind in {None, record.kind}]
+    alone = [name for name in dict.fromkeys(record.category for record in ours) if name not in found.effects]
+    return f"; no pair on {listed(alone)}" if alone else ""

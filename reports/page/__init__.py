@@ -1,0 +1,1 @@
+"""The page: sentences, tables, pictures, and the file they make."""

@@ -1,0 +1,1 @@
+"""Numbers, names and colours, formatted in one place."""
