@@ -1,8 +1,8 @@
 """Scores of anomaly maps against masks (thesis section 4.6), in percent, exact: only counts until the last division.
 
 Each is a mean over the anomalous pixels, taken from where a pixel's value stands among those of the good pixels. So
-good pixels are sorted once, by value alone, and of an anomalous one two binary searches tell all. Equal values fall
-together: a curve goes straight from before them to after them.
+good pixels are sorted once, by value alone, and of an anomalous one a binary search tells all, or two. Equal values
+fall together: a curve goes straight from before them to after them.
 
 Shapes: I images, H x W pixels, K anomalous pixels in rising order of their values.
 """
@@ -83,14 +83,14 @@ def stand(values: Floats, anomalous: Masks) -> Standing:
     good.sort()
     marked = values[anomalous]
     order_k = np.argsort(marked)
-    marked_k = marked[order_k]  # binary searches in rising order meet what the last one left in the cache
-    return Standing(
-        good=good.size,
-        order_k=order_k,
-        below_k=np.searchsorted(good, marked_k, side="left"),
-        up_to_k=np.searchsorted(good, marked_k, side="right"),
-        above_k=marked_k.size - np.searchsorted(marked_k, marked_k, side="left"),
-    )
+    marked_k = marked[order_k]  # searched for in rising order, one meets in the cache what the last one left there
+    below_k = np.searchsorted(good, marked_k)
+    up_to_k = below_k.copy()
+    tied_k = good.take(below_k, mode="clip") == marked_k
+    up_to_k[tied_k] = np.searchsorted(good, marked_k[tied_k], side="right")
+    firsts = np.flatnonzero(np.append(True, marked_k[1:] != marked_k[:-1]))  # noqa: FBT003 - the first is a first
+    above_k = marked_k.size - np.repeat(firsts, np.diff(firsts, append=marked_k.size))
+    return Standing(good.size, order_k, below_k, up_to_k, above_k)
 
 
 def auroc(standing: Standing) -> float:
