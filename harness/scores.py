@@ -88,7 +88,7 @@ def stand(values: Floats, anomalous: Masks) -> Standing:
     up_to_k = below_k.copy()
     tied_k = good.take(below_k, mode="clip") == marked_k
     up_to_k[tied_k] = np.searchsorted(good, marked_k[tied_k], side="right")
-    firsts = np.flatnonzero(np.append(True, marked_k[1:] != marked_k[:-1]))  # noqa: FBT003 - the first is a first
+    firsts = np.flatnonzero(np.append(True, marked_k[1:] != marked_k[:-1]))
     above_k = marked_k.size - np.repeat(firsts, np.diff(firsts, append=marked_k.size))
     return Standing(good.size, order_k, below_k, up_to_k, above_k)
 
