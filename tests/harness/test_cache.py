@@ -134,6 +134,15 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_decoded(tmp_
     )
 
 
+def test_a_folder_without_permission_to_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(**_: object) -> None:
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(cache.tempfile, "TemporaryFile", forbidden)
+    with pytest.raises(ConfigError, match=r"cannot be used \(Permission denied\)"):
+        ImageCache(tmp_path)
+
+
 def test_a_disk_that_is_full_is_an_error_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
