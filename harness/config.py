@@ -39,6 +39,9 @@ class DataConfig(BaseModel):
     categories: tuple[str, ...] = Field(min_length=1, description="categories to run")
     image_side: int | None = Field(default=None, gt=0, description="side H = W; absent: the thesis's for the category")
     workers: int = Field(default=4, gt=0, description="processes that load images, where the pipeline has such")
+    cache: str = Field(
+        default="off", min_length=1, description="where decoded images are kept between runs: off, user, or a folder"
+    )
     generated: SyntheticConfig | None = Field(default=None, description="what to generate where there is no root")
     generated_seed: int = Field(default=0, ge=0, description="seed of the generated data")
 

@@ -6,6 +6,7 @@ import torch
 
 from harness.config import RunConfig
 from harness.dataset import Category, LabelledImage
+from harness.decoding import Decoder
 from harness.directory import RunDirectory
 from harness.interrupt import Interrupt
 from harness.pipelines.parts import Images
@@ -26,9 +27,13 @@ class Context(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """The images of a cell: trained on, validated on, and tested; *labels* say what the latter are."""
+    """The images of a cell: trained on, validated on, and tested; *labels* say what the latter are.
+
+    *decoder* tells what became of their files.
+    """
 
     train: Images
     validation: Images
     test: Images
     labels: tuple[LabelledImage, ...]
+    decoder: Decoder

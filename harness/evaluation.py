@@ -134,24 +134,20 @@ def evaluate(
 
     """
     reconstructor.reporter.begin("evaluation", len(images), "images")
-    maps, masks, reconstructions = [], [], []
     side = images.form.side
+    maps_ihw = torch.empty(len(labels), side, side)
+    masks_ihw = torch.zeros(len(labels), side, side, dtype=torch.bool)
+    reconstructions_ichw = torch.empty(len(labels), 3, side, side, dtype=torch.uint8)
     with closing(images.each()) as deliveries:
-        for label, loaded in zip(labels, deliveries, strict=True):
-            with stage("data_loading"):
-                masks.append(
-                    torch.zeros(side, side, dtype=torch.bool) if label.mask is None else read_mask(label.mask, side)
-                )
+        for number, (label, loaded) in enumerate(zip(labels, deliveries, strict=True)):
+            if label.mask is not None:
+                with stage("data_loading"):
+                    masks_ihw[number] = read_mask(label.mask, side)
             reconstruction, compared = reconstructor.compare(loaded)
             with stage("anomaly_map"):
-                maps.append(anomaly_map(compared, mean_hw)[0].cpu())
-                reconstructions.append((reconstruction[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu())
-    return Evaluated(
-        tuple(labels),
-        torch.stack(maps).numpy(),
-        torch.stack(masks).numpy(),
-        torch.stack(reconstructions).numpy(),
-    )
+                maps_ihw[number] = anomaly_map(compared, mean_hw)[0]
+                reconstructions_ichw[number] = (reconstruction[0].clamp(0, 1) * 255).round()
+    return Evaluated(tuple(labels), maps_ihw.numpy(), masks_ihw.numpy(), reconstructions_ichw.numpy())
 
 
 def spread_over_defects(images: Sequence[LabelledImage], count: int) -> list[int]:

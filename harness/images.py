@@ -6,9 +6,11 @@ Shapes: C = 3 channels, H x W pixels.
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -18,17 +20,37 @@ from profiles.timing.loader import part
 
 REPLACE = "replace the file with its original, or download the category again"
 
+DECODING = f"1, Pillow {PIL.__version__}"
+"""Which code makes pixels of a file: another number for every change of `read_image` by which they differ."""
+
+
+def read_content(path: Path) -> bytes:
+    """Read a file as it is.
+
+    Raises:
+        DataError: it cannot be read.
+
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(path, got=f"a damaged image ({error})", expected="a whole PNG image", fix=REPLACE)
+
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open a PNG file.
+def _opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open a PNG file, or its *content* where that was read already.
 
     Raises:
         DataError: it cannot be read, is no PNG image, or breaks off.
 
     """
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(path if content is None else BytesIO(content), formats=("PNG",)) as image:
             yield image
     except UnidentifiedImageError as error:
         raise DataError(path, got="a file that is no PNG image", expected="a PNG image", fix=REPLACE) from error
@@ -41,7 +63,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         EOFError,
         struct.error,
     ) as error:  # Pillow's ways to say "damaged"
-        raise DataError(path, got=f"a damaged image ({error})", expected="a whole PNG image", fix=REPLACE) from error
+        raise _damaged(path, error) from error
 
 
 def inspect_image(path: Path) -> int:
@@ -105,20 +127,25 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_image(path: Path, side: int) -> Tensor:
+def read_image(path: Path, side: int, content: bytes | None = None) -> Tensor:
     """Decode an image and resize it (antialiased bilinear) to *side*: (C, H, W), uint8.
+
+    Args:
+        path: the file.
+        side: H = W.
+        content: the file's, where it was read already.
 
     Raises:
         DataError: it cannot be read, is no PNG, breaks off or is transparent.
 
     """
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         with part("decode"):
             rgb = _to_rgb(image, path)
         with part("resize"):
             rgb = rgb if rgb.size == (side, side) else rgb.resize((side, side), Image.Resampling.BILINEAR)
         with part("copy"):
-            return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+            return torch.from_numpy(np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1)))  # by this thread alone
 
 
 def read_mask(path: Path, side: int) -> Tensor:

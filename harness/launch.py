@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from harness.cache import image_cache
 from harness.cells import Cell, plan, refuse_unavailable
 from harness.config import RunConfig, build, file_table
 from harness.context import Context
@@ -50,6 +51,7 @@ def start(config: RunConfig, out: Path | None) -> Outcome:
     """
     cells = plan(config)
     refuse_unavailable(cells, config)
+    image_cache(config.data.cache)
     directory = RunDirectory(out or default_directory(config.suite))
     directory.refuse_occupied()
     device = resolve_device(config.device)
@@ -82,6 +84,7 @@ def resume(out: Path | None, asked: RunConfig | None, *, retry_failed: bool) -> 
         raise RunDirectoryError(out, got=got, expected="the run's own", fix=f"bench run --resume --out {out}")
     cells = plan(config)
     refuse_unavailable(cells, config)
+    image_cache(config.data.cache)
     device = resolve_device(config.device)
     _refuse_another_machine(directory, device)
     _refuse_another_program(directory, manifest)

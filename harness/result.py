@@ -107,6 +107,7 @@ def _metrics(tables: Tables, context: Context, trainer: Trainer, sources: Source
         *times,
         *energy_metrics(tables, result.telemetry.device, times[0]),
         *summary.once_metrics(tables, images),
+        *summary.decoding_metrics(sources.decoder.decoded, sources.decoder.from_cache),
         *summary.other_metrics(
             sum(parameter.numel() for parameter in trainer.model.parameters()),
             result.memory.peak_bytes(),
@@ -147,6 +148,11 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
         caveats.append(why_unscored(evaluated, len(sources.test)))
     if vanished := int((evaluated.defective_i & ~evaluated.masks_ihw.any(axis=(1, 2))).sum()):
         caveats.append(f"{vanished} defective image(s) whose mask has no mark left at this image side")
+    if had := sources.decoder.from_cache:
+        whole = had + sources.decoder.decoded
+        caveats.append(
+            f"{had} of {whole} images came decoded from the cache (data.cache): data_loading is less by that"
+        )
     in_use_bytes = result.memory.in_use_bytes
     if in_use_bytes is not None and context.device.type == "cpu":
         caveats.append(

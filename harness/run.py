@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from harness import checkpoint
+from harness.cache import image_cache
 from harness.cells import Cell, backend_of
 from harness.context import Context, Sources
 from harness.dataset import split_validation
+from harness.decoding import Decoder
 from harness.evaluation import Evaluated, Reconstructor, calibrate, evaluate
 from harness.log import CellLog
 from harness.pipelines.parts import Form, PatchLoss, as_images
@@ -152,13 +154,14 @@ def _load(cell: Cell, context: Context) -> Sources:
     config, category = context.config, context.categories[cell.category]
     order = torch.randperm(len(category.train), generator=generator_for(cell.seed, "split")).tolist()
     form = Form(config.image_side(cell.category), config.model.patch_side, config.model.window_side)
+    decoder = Decoder(image_cache(config.data.cache), context.reporter, context.interrupt)
     train, validation, test = (
-        PIPELINES[cell.pipeline].images(paths, form, context.device, config.data.workers)
+        PIPELINES[cell.pipeline].images(paths, form, context.device, config.data.workers, decoder)
         for paths in (*split_validation(category.train, order), [image.path for image in category.test])
     )
     train.prepare()
     validation.prepare()
-    return Sources(train, validation, test, category.test)
+    return Sources(train, validation, test, category.test, decoder)
 
 
 def _trainer(cell: Cell, context: Context, setting: Setting, sources: Sources) -> Trainer:

@@ -1,19 +1,26 @@
-"""Scores of anomaly maps against masks (thesis section 4.6), in percent.
+"""Scores of anomaly maps against masks (thesis section 4.6), in percent, exact: only counts until the last division.
 
-Shapes: I images, H x W pixels.
+Each is a mean over the anomalous pixels, taken from where a pixel's value stands among those of the good pixels. So
+good pixels are sorted once, by value alone, and of an anomalous one a binary search tells all, or two. Equal values
+fall together: a curve goes straight from before them to after them.
+
+Shapes: I images, H x W pixels, K anomalous pixels in rising order of their values.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, roc_auc_score
+
+from profiles.errors import DivergedError
 
 FPR_LIMIT = 0.3
 
 Floats = NDArray[np.float64] | NDArray[np.float32]
 Masks = NDArray[np.bool_]
+Counts = NDArray[np.intp]
 
 
 class Scores(NamedTuple):
@@ -34,53 +41,96 @@ def score(maps_ihw: Floats, masks_ihw: Masks, defective_i: Masks) -> Scores:
         defective_i: which images are defective; of them, a mask may have lost its marks in resizing.
 
     Raises:
-        ValueError: all images are good or all defective, or no pixel is anomalous, so that nothing can be told apart.
+        ValueError: all images are good or all defective, or no pixel or every pixel is anomalous, so that nothing can
+            be told apart.
+        DivergedError: a map holds what is no number.
 
     """
-    if defective_i.all() or not defective_i.any() or not masks_ihw.any():
+    if defective_i.all() or not defective_i.any() or masks_ihw.all() or not masks_ihw.any():
         message = "scores need both good and defective images"
         raise ValueError(message)
-    pixels, labels = maps_ihw.ravel(), masks_ihw.ravel()
+    largest_i = maps_ihw.max(axis=(1, 2))  # NaN where a map holds one
+    if broken := np.flatnonzero(~np.isfinite(largest_i)).tolist():
+        which = f"{len(broken)} of {len(largest_i)} images hold NaN or infinity, from image {broken[0]} on"
+        message = f"the anomaly maps of {which}"
+        raise DivergedError(message)
+    standing = stand(maps_ihw, masks_ihw)
     return Scores(
-        segmentation_auroc=100 * float(roc_auc_score(labels, pixels)),
-        detection_auroc=100 * float(roc_auc_score(defective_i, maps_ihw.max(axis=(1, 2)))),
-        aupro_30=100 * aupro(maps_ihw, masks_ihw, FPR_LIMIT),
-        average_precision=100 * float(average_precision_score(labels, pixels)),
+        segmentation_auroc=100 * auroc(standing),
+        detection_auroc=100 * auroc(stand(largest_i, defective_i)),
+        aupro_30=100 * aupro(standing, masks_ihw, FPR_LIMIT),
+        average_precision=100 * average_precision(standing),
     )
 
 
-def aupro(maps_ihw: Floats, masks_ihw: Masks, fpr_limit: float) -> float:
+class Standing(NamedTuple):
+    """Where each anomalous value stands among the good ones.
+
+    `order_k` sorts the anomalous values as the mask lists them; `below_k` of the *good* ones are smaller than it,
+    `up_to_k` are not larger; `above_k` anomalous ones are not smaller, itself included.
+    """
+
+    good: int
+    order_k: Counts
+    below_k: Counts
+    up_to_k: Counts
+    above_k: Counts
+
+
+def stand(values: Floats, anomalous: Masks) -> Standing:
+    """Compare every anomalous one of *values* with all good ones; there is at least one of each, and no NaN."""
+    good = values[~anomalous]
+    good.sort()
+    marked = values[anomalous]
+    order_k = np.argsort(marked)
+    marked_k = marked[order_k]  # searched for in rising order, one meets in the cache what the last one left there
+    below_k = np.searchsorted(good, marked_k)
+    up_to_k = below_k.copy()
+    tied_k = good.take(below_k, mode="clip") == marked_k
+    up_to_k[tied_k] = np.searchsorted(good, marked_k[tied_k], side="right")
+    firsts = np.flatnonzero(np.append(True, marked_k[1:] != marked_k[:-1]))
+    above_k = marked_k.size - np.repeat(firsts, np.diff(firsts, append=marked_k.size))
+    return Standing(good.size, order_k, below_k, up_to_k, above_k)
+
+
+def auroc(standing: Standing) -> float:
+    """Return the share of pairs of an anomalous and a good value in the right order; a tie is half a pair."""
+    pairs_twice = 2 * standing.good * standing.below_k.size
+    return (int(standing.below_k.sum()) + int(standing.up_to_k.sum())) / pairs_twice
+
+
+def average_precision(standing: Standing) -> float:
+    """Return the mean precision at the anomalous values: of what is at least as large, the share that is anomalous."""
+    found_k = standing.above_k
+    return float(np.mean(found_k / (found_k + standing.good - standing.below_k)))
+
+
+def aupro(standing: Standing, masks_ihw: Masks, fpr_limit: float) -> float:
     """Return the area under the per-region overlap curve up to a false positive rate, divided by that rate.
 
     Bergmann et al. 2021, "The MVTec Anomaly Detection Dataset", section 5: at each threshold, the mean over all
-    defective regions (8-connected) of the share of the region that is found. Equal values fall together.
+    defective regions (8-connected) of the share of the region that is found. A pixel adds its share of its region to
+    the curve from the rate at which it is found; one with ties rises while they fall.
 
     Args:
-        maps_ihw: the larger, the more anomalous.
+        standing: of the maps' pixels.
         masks_ihw: true where anomalous.
         fpr_limit: in (0, 1].
 
     """
-    weights_ihw = _region_weights(masks_ihw)
-    order = np.argsort(maps_ihw, axis=None)[::-1]
-    values = maps_ihw.ravel()[order]
-    good = ~masks_ihw.ravel()[order]
-    last_of_ties = np.append(np.flatnonzero(np.diff(values)), values.size - 1)
-    fpr = np.append(0.0, np.cumsum(good)[last_of_ties] / good.sum())
-    overlap = np.append(0.0, np.cumsum(weights_ihw.ravel()[order])[last_of_ties])
-    inside = fpr <= fpr_limit
-    fpr_inside = np.append(fpr[inside], fpr_limit)
-    overlap_inside = np.append(overlap[inside], np.interp(fpr_limit, fpr, overlap))
-    return float(np.trapezoid(overlap_inside, fpr_inside) / fpr_limit)
+    limit = fpr_limit * standing.good
+    ties_k = standing.up_to_k - standing.below_k
+    fallen_k = np.clip(limit - (standing.good - standing.up_to_k), 0, ties_k)
+    rising_k = np.divide(fallen_k**2, 2 * ties_k, out=np.zeros_like(fallen_k), where=ties_k > 0)
+    risen_k = np.maximum(limit - (standing.good - standing.below_k), 0)
+    weights = np.concatenate(list(_region_shares(masks_ihw)))
+    weights_k = weights[standing.order_k]
+    return float((rising_k + risen_k) @ weights_k / weights_k.sum() / limit)
 
 
-def _region_weights(masks_ihw: Masks) -> NDArray[np.float64]:
-    """Give every defective pixel 1 / (pixels of its region · regions), so that all weights sum to 1."""
-    weights = np.zeros(masks_ihw.shape)
-    regions = 0
-    for weights_hw, mask_hw in zip(weights, masks_ihw, strict=True):
-        labels_hw, count = ndimage.label(mask_hw, structure=np.ones((3, 3)))
-        regions += count
-        sizes = np.bincount(labels_hw.ravel())
-        weights_hw[mask_hw] = 1 / sizes[labels_hw[mask_hw]]
-    return weights / regions
+def _region_shares(masks_ihw: Masks) -> Iterator[NDArray[np.float64]]:
+    """Yield for every image 1 / (pixels of its region) of each anomalous pixel, in the mask's order."""
+    for mask_hw in masks_ihw:
+        labels_hw, _ = ndimage.label(mask_hw, structure=np.ones((3, 3)))
+        labels = labels_hw[mask_hw]
+        yield 1 / np.bincount(labels)[labels]

@@ -156,6 +156,14 @@ def _extended_s(rows: pd.DataFrame, factor: float) -> float:
     return once_s + (float(rows["exposed_s"].sum()) - once_s) * factor
 
 
+def decoding_metrics(decoded: int, from_cache: int) -> list[Metric]:
+    """Return how many images were decoded, and how many the cache had, where each is loaded once."""
+    counts = {"images_decoded": decoded, "images_from_cache": from_cache}
+    if not decoded + from_cache:
+        return [unavailable(name, "count", "the pipeline decodes an image for every window of it") for name in counts]
+    return [Metric(name=name, value=value, unit="count", n=1, tag="measured") for name, value in counts.items()]
+
+
 def score_metrics(scores: Scores | None, images: int, reason: str) -> list[Metric]:
     """Return the scores, or say why there are none."""
     if scores is None:

@@ -5,7 +5,7 @@ BenchError                  1   something failed
         ConfigError             a suite, a configuration file, an option
         DataError               a data set, an image, a mask
         RunDirectoryError       a run's directory
-    DivergedError           1   a training whose loss is not a number
+    DivergedError           1   a training whose loss, or whose maps, are not numbers
     NothingMeasuredError    5   nothing to show
     InterruptedRunError   130   stopped by the user; state saved
 """
@@ -42,7 +42,7 @@ class RunDirectoryError(InputError):
 
 
 class DivergedError(BenchError):
-    """The loss became NaN or infinite; the cell keeps its last good checkpoint."""
+    """The loss or an anomaly map became NaN or infinite; the cell keeps its last good checkpoint."""
 
 
 class NothingMeasuredError(BenchError):

@@ -4,42 +4,35 @@ Shapes: as in `harness.pipelines.parts`.
 """
 
 from collections.abc import Generator, Iterable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from harness.images import read_image
+from harness.decoding import Decoder
 from harness.pipelines.parts import Batch, Cut, Form, Loaded, PatchLoss, as_floats
 from models.windows import Windows, covering_windows, cut_windows, to_patches, window_positions
 from profiles.stages import stage
-from profiles.timing.loader import part
 
-
-def load_patches(paths: Sequence[Path], side: int, patch_side: int, device: torch.device) -> Tensor:
-    """Decode images to patches (I, N, P), uint8, on *device*.
-
-    Raises:
-        DataError: an image is damaged.
-
-    """
-    with stage("data_loading"):
-        images = [read_image(path, side) for path in paths]
-        with part("copy"):
-            patches_inp = to_patches(torch.stack(images), patch_side)
-    with stage("transfer"):
-        return patches_inp.to(device)
+CHUNK = 32
+"""Images that are decoded together where all are not kept: enough for every processor, and a few megabytes."""
 
 
 class ResidentImages:
-    """Images that `prepare` decodes and keeps on the device; without it, each is decoded when its turn comes."""
+    """Images that `prepare` decodes and keeps on the device; without it, they are decoded some at a time.
 
-    def __init__(self, paths: Sequence[Path], form: Form, device: torch.device, workers: int) -> None:
+    Nothing is decoded while the model computes: on a CPU that would slow down whatever stage is current.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], form: Form, device: torch.device, _workers: int, decoder: Decoder
+    ) -> None:
         self.form = form
         self.device = device
         self._paths = paths
-        self._workers = workers
+        self._decoder = decoder
         self._kept_irqcss: Tensor | None = None
 
     def __len__(self) -> int:
@@ -47,13 +40,14 @@ class ResidentImages:
 
     def first(self, count: int | None) -> Self:
         """Keep the first *count* of them, or all."""
-        chosen = type(self)(self._paths[:count], self.form, self.device, self._workers)
+        chosen = copy(self)
+        chosen._paths = self._paths[:count]  # noqa: SLF001 - ours
         chosen._kept_irqcss = None if self._kept_irqcss is None else self._kept_irqcss[:count]  # noqa: SLF001 - ours
         return chosen
 
     def prepare(self) -> None:
         """Decode all; see `Images.prepare`."""
-        self._kept_irqcss = self._load(self._paths)
+        self._kept_irqcss = self._load(self._paths, telling=True)
 
     def batches(self, windows: Windows, size: int) -> Generator[Loaded, None, None]:
         """Deliver all images with each batch's windows: they are on the device already; see `Images.batches`."""
@@ -67,19 +61,25 @@ class ResidentImages:
         """Deliver every image once; see `Images.each`."""
         with stage("patching"):
             covering = covering_windows(1, self.form.grid, self.form.window_side)
-        for number in range(len(self)):
-            yield Loaded(self._one(number), covering, self.form.window_side)
+        for start in range(0, len(self), CHUNK):
+            for image_rqcss in self._some(slice(start, start + CHUNK)):
+                yield Loaded(image_rqcss[None], covering, self.form.window_side)
 
-    def _one(self, number: int) -> Tensor:
-        if self._kept_irqcss is None:
-            return self._load(self._paths[number : number + 1])
-        return self._kept_irqcss[number : number + 1]
+    def _some(self, which: slice) -> Tensor:
+        return self._load(self._paths[which]) if self._kept_irqcss is None else self._kept_irqcss[which]
 
-    def _load(self, paths: Sequence[Path]) -> Tensor:
-        """Decode images (I, R, Q, C, S, S), contiguous."""
+    def _load(self, paths: Sequence[Path], *, telling: bool = False) -> Tensor:
+        """Decode images (I, R, Q, C, S, S), contiguous, *telling* how far it is or not."""
         side, patch_side, _ = self.form
-        patches_inp = load_patches(paths, side, patch_side, self.device)
-        return patches_inp.view(len(paths), *self.form.grid, -1, patch_side, patch_side)
+        with stage("data_loading"):
+            decoded_ichw = self._decoder.decode(paths, side, telling=telling)
+        with stage("transfer"):
+            images_ichw = decoded_ichw.to(self.device)
+            del decoded_ichw
+        with stage("patching"):
+            patches_inp = to_patches(images_ichw, patch_side)
+            del images_ichw
+            return patches_inp.view(len(paths), *self.form.grid, -1, patch_side, patch_side)
 
 
 def cut_at_once(loaded: Loaded) -> Batch:

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from harness.decoding import Decoder
 from models.attention.table import Backend
 from models.loss import LossConfig
 from models.transformer import Gather
@@ -75,6 +76,7 @@ class Images(Protocol):
 
         Raises:
             DataError: an image is damaged.
+            InterruptedRunError: someone asked to stop.
 
         """
 
@@ -114,12 +116,12 @@ Its other arguments are how to cut, the training's loss, and how many windows a 
 class Pipeline(NamedTuple):
     """How the work is executed, part by part.
 
-    *images* takes files, what to bring them to, the device, and how many processes may load. *gather* belongs to the
-    stage `embedding`. *attention* is whose attention is run where the configuration does not say. *optimizer* takes
-    parameters and the learning rate.
+    *images* takes files, what to bring them to, the device, how many processes may load, and what decodes in this one;
+    a pipeline uses the one or the other. *gather* belongs to the stage `embedding`. *attention* is whose attention is
+    run where the configuration does not say. *optimizer* takes parameters and the learning rate.
     """
 
-    images: Callable[[Sequence[Path], Form, torch.device, int], Images]
+    images: Callable[[Sequence[Path], Form, torch.device, int, Decoder], Images]
     cut: Cut
     gather: Gather
     attention: Backend

@@ -16,7 +16,8 @@ process loads itself, the clock asks for at the end of each phase.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from time import process_time_ns
+from threading import Lock
+from time import thread_time_ns
 from typing import Generic, NamedTuple, TypeVar
 
 from profiles.stages import LoaderPart, recorder, stage
@@ -27,26 +28,36 @@ LoaderWork = dict[LoaderPart, int]
 """CPU nanoseconds by part of loading."""
 
 _metered: LoaderWork = {}
-"""What this process worked since it was last asked."""
+"""What this process worked since it was last asked, all its threads."""
+
+_one_at_a_time = Lock()
+"""Held to change what was metered: several threads may."""
 
 
 class part(AbstractContextManager[None]):  # noqa: N801 - reads as a keyword: `with part("decode"):`
-    """Meter the block as work on one part of loading: CPU time of the process, all its threads; parts do not nest."""
+    """Meter the block as work on one part of loading: CPU time of the thread that runs it; parts do not nest.
+
+    Any number of threads may, each its own. What a block hands to further threads is not seen, so it hands on nothing:
+    tensor operations on whole batches belong into a worker process, where torch has one thread.
+    """
 
     def __init__(self, name: LoaderPart) -> None:
         self._name = name
 
     def __enter__(self) -> None:
-        self._started_ns = process_time_ns()
+        self._started_ns = thread_time_ns()
 
     def __exit__(self, *_: object) -> None:
-        _metered[self._name] = _metered.get(self._name, 0) + process_time_ns() - self._started_ns
+        took_ns = thread_time_ns() - self._started_ns
+        with _one_at_a_time:
+            _metered[self._name] = _metered.get(self._name, 0) + took_ns
 
 
 def take() -> LoaderWork:
     """Return what this process worked since it was last asked."""
-    taken = dict(_metered)
-    _metered.clear()
+    with _one_at_a_time:
+        taken = dict(_metered)
+        _metered.clear()
     return taken
 
 

@@ -184,3 +184,8 @@ def test_any_value_anywhere_is_either_taken_or_refused(key: str, value: Any) -> 
         build(table, "fuzz")
     except ConfigError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("suite", ["smoke", "mvtec-epoch", "thesis-pipeline", "variants"])
+def test_a_suite_that_measures_decoding_keeps_no_images_between_runs(suite: str) -> None:
+    assert build(suite_table(suite), suite).data.cache == "off"

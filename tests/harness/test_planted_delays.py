@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harness import evaluation, run, training
 from harness.config import build
+from harness.decoding import Decoder
 from harness.launch import start
 from harness.pipelines import fast
 from harness.pipelines.table import PIPELINES
@@ -80,7 +81,7 @@ def plant_everywhere(patch: pytest.MonkeyPatch, spend: Spend) -> None:
     patch.setattr(run, "InpaintingTransformer", planted_model)
     patch.setitem(PIPELINES, "fast", PIPELINES["fast"]._replace(loss=planted_loss))
     for owner, attribute, name in (
-        (fast, "read_image", "data_loading"),
+        (Decoder, "decode", "data_loading"),
         (fast, "cut_windows", "patching"),
         (Windows, "to", "transfer"),
         (torch.optim.Adam, "zero_grad", "optimizer"),

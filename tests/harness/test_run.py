@@ -569,3 +569,36 @@ def test_a_signal_to_the_command_leaves_a_run_that_resumes(
     assert done.returncode == 0, done.stderr
     outcome = Outcome(run, finished.cells, 0)
     assert timeless(outcome) == timeless(finished)
+
+
+def test_a_run_says_how_many_images_the_cache_had(generated: Path, tmp_path: Path) -> None:
+    table = tiny_table(generated, max_epochs=1)
+    table = {
+        **table,
+        "models": ["msa"],
+        "data": {**table["data"], "categories": ["chip"], "cache": str(tmp_path / "c")},
+    }
+    records = [record_of(start(build(table, "tiny"), tmp_path / out)) for out in ("cold", "warm")]
+    counts = [
+        {metric.name: metric.value for metric in record.metrics if "images_" in metric.name} for record in records
+    ]
+    images = records[0].train_images + records[0].validation_images + records[0].test_images
+    assert counts == [
+        {"images_decoded": images, "images_from_cache": 0},
+        {"images_decoded": 0, "images_from_cache": images},
+    ]
+    said = [[caveat for caveat in record.caveats if "data.cache" in caveat] for record in records]
+    assert said == [
+        [],
+        [f"{images} of {images} images came decoded from the cache (data.cache): data_loading is less by that"],
+    ]
+    assert records[0].image_scores == records[1].image_scores
+
+
+def test_a_cache_that_cannot_be_used_is_refused_before_anything_is_written(generated: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    table = tiny_table(generated)
+    table["data"]["cache"] = str(tmp_path / "file")
+    with pytest.raises(ConfigError, match=r"data\.cache: got .*file, which cannot be used"):
+        start(build(table, "tiny"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

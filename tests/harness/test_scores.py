@@ -1,11 +1,14 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from adeval import EvalAccumulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from harness.scores import aupro, score
+from harness.scores import FPR_LIMIT, Scores, aupro, score, stand
+from profiles.errors import DivergedError
 from tests.reference import scores as reference
 
 
@@ -18,14 +21,69 @@ def random_maps(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
     return random.integers(0, levels, masks.shape) / levels, masks
 
 
+def exactly(expected: float) -> Any:
+    """Match to 1e-12 of a score between 0 and 1; ours are in percent."""
+    return pytest.approx(100 * expected, rel=0, abs=100 * 1e-12)
+
+
+def area_per_region(maps: np.ndarray, masks: np.ndarray, limit: float = FPR_LIMIT) -> float:
+    return aupro(stand(maps, masks), masks, limit)
+
+
 @given(st.integers(0, 10_000), st.sampled_from([2, 5, 1000]))
 def test_scores_agree_with_counting_every_pair_and_every_threshold(seed: int, levels: int) -> None:
     maps, masks = random_maps(seed, levels)
     found = score(maps, masks, masks.any(axis=(1, 2)))
-    assert found.segmentation_auroc == pytest.approx(100 * reference.auroc(maps.ravel(), masks.ravel()))
-    assert found.detection_auroc == pytest.approx(100 * reference.auroc(maps.max(axis=(1, 2)), masks.any(axis=(1, 2))))
-    assert found.aupro_30 == pytest.approx(100 * reference.aupro(maps, masks, 0.3))
-    assert found.average_precision == pytest.approx(100 * average_precision_score(masks.ravel(), maps.ravel()))
+    assert found.segmentation_auroc == exactly(reference.auroc(maps.ravel(), masks.ravel()))
+    assert found.detection_auroc == exactly(reference.auroc(maps.max(axis=(1, 2)), masks.any(axis=(1, 2))))
+    assert found.aupro_30 == exactly(reference.aupro(maps, masks, FPR_LIMIT))
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 1), st.sampled_from([2, 5, 1000]))
+def test_the_area_per_region_agrees_at_every_limit(seed: int, limit: float, levels: int) -> None:
+    maps, masks = random_maps(seed, levels)
+    assert 100 * area_per_region(maps, masks, limit) == exactly(reference.aupro(maps, masks, limit))
+
+
+VALUES = {
+    "few levels": st.sampled_from([0.0, 0.25, 0.5]),
+    "all equal": st.just(0.125),
+    "signed, with both zeros": st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0]),
+    "any 32-bit": st.floats(-(2.0**100), 2.0**100, width=32),
+    "tiny": st.floats(0, 2.0**-140, width=32),
+}
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(st.data())
+def test_scores_equal_scikit_learns(values: st.SearchStrategy[float], dtype: type, data: st.DataObject) -> None:
+    shape = (3, data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4)))
+    pixels = int(np.prod(shape))
+    maps = np.array(data.draw(st.lists(values, min_size=pixels, max_size=pixels)), dtype).reshape(shape)
+    masks = np.array(data.draw(st.lists(st.booleans(), min_size=pixels, max_size=pixels))).reshape(shape)
+    masks[0], masks[1, 0, 0] = False, True
+    found = score(maps, masks, masks.any(axis=(1, 2)))
+    defective = masks.any(axis=(1, 2))
+    assert found == Scores(
+        segmentation_auroc=exactly(roc_auc_score(masks.ravel(), maps.ravel())),
+        detection_auroc=exactly(roc_auc_score(defective, maps.max(axis=(1, 2)))),
+        aupro_30=exactly(reference.aupro(maps, masks, FPR_LIMIT)),
+        average_precision=exactly(average_precision_score(masks.ravel(), maps.ravel())),
+    )
+
+
+@pytest.mark.parametrize("levels", [None, 256])
+def test_scores_of_a_million_pixels_equal_scikit_learns(levels: int | None) -> None:
+    random = np.random.default_rng(0)
+    masks = np.zeros((16, 256, 256), dtype=bool)
+    masks[::2, 40:110, 60:170] = True
+    maps = (random.standard_normal(masks.shape, dtype=np.float32) + masks) ** 2
+    if levels:
+        maps = np.floor(maps * 16).clip(max=levels)
+    found = score(maps, masks, masks.any(axis=(1, 2)))
+    assert found.segmentation_auroc == exactly(roc_auc_score(masks.ravel(), maps.ravel()))
+    assert found.average_precision == exactly(average_precision_score(masks.ravel(), maps.ravel()))
 
 
 @settings(max_examples=40)
@@ -63,7 +121,7 @@ def test_each_region_counts_the_same_for_aupro_whatever_its_size() -> None:
     only_the_small_one = np.zeros(masks.shape)
     only_the_small_one[0, 0, 0] = 1
     # at its threshold half of the regions is found; then everything falls together, at a rate of 1
-    assert aupro(only_the_small_one, masks, 0.3) == pytest.approx(0.5 + 0.5 * 0.3 / 2)
+    assert area_per_region(only_the_small_one, masks) == pytest.approx(0.5 + 0.5 * 0.3 / 2)
 
 
 def test_corners_join_a_region() -> None:
@@ -71,7 +129,7 @@ def test_corners_join_a_region() -> None:
     masks[0, 2, 2] = masks[0, 3, 3] = True
     maps = np.zeros(masks.shape)
     maps[0, 2, 2] = 1
-    assert aupro(maps, masks, 0.3) == pytest.approx(reference.aupro(maps, masks, 0.3))
+    assert area_per_region(maps, masks) == pytest.approx(reference.aupro(maps, masks, FPR_LIMIT))
 
 
 def test_a_defective_image_is_one_even_if_its_mask_lost_its_mark() -> None:
@@ -89,3 +147,20 @@ def test_scores_need_good_and_defective_images_and_a_mark(defective: list[bool])
     masks[0, 0, 0] = all(defective)
     with pytest.raises(ValueError, match="both good and defective"):
         score(np.zeros((2, 4, 4)), masks, np.array(defective))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_map_that_is_no_number_is_refused(wrong: float) -> None:
+    masks = np.zeros((3, 4, 4), dtype=bool)
+    masks[0, 0, 0] = True
+    maps = np.zeros(masks.shape, dtype=np.float32)
+    maps[1, 2, 2] = wrong
+    with pytest.raises(DivergedError, match="of 1 of 3 images hold NaN or infinity, from image 1 on"):
+        score(maps, masks, np.array([True, False, False]))
+
+
+def test_maps_are_left_as_they_were() -> None:
+    maps, masks = random_maps(0, 1000)
+    before = maps.copy()
+    score(maps, masks, masks.any(axis=(1, 2)))
+    assert np.array_equal(maps, before)

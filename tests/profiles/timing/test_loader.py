@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 import pytest
@@ -71,6 +72,20 @@ def test_processor_time_of_loading_is_counted_in_whatever_process_it_is_spent(wo
     (row,) = [row for row in times.rows() if row.stage == "data_loading"]
     assert row.busy_s == pytest.approx(sum(times.loader_ns.values()) / 1e9)
     assert {row.part for row in times.loader_rows()} == {"decode", "resize", "copy"}
+
+
+def test_threads_that_load_at_once_count_each_its_own_work() -> None:
+    def decode(_: int) -> int:
+        started_ns = time.thread_time_ns()
+        with part("decode"):
+            while time.thread_time_ns() - started_ns < 0.03e9:
+                pass
+        return time.thread_time_ns() - started_ns
+
+    take()
+    with ThreadPoolExecutor(4) as pool:
+        worked_ns = sum(pool.map(decode, range(16)))
+    assert take()["decode"] == pytest.approx(worked_ns, rel=0.02)
 
 
 def test_what_the_training_waits_for_a_worker_is_exposed() -> None:
