@@ -5,7 +5,7 @@ from typing import NamedTuple
 from harness.config import RunConfig
 from harness.pipelines.table import PIPELINES
 from models.attention import library
-from models.attention.table import Backend
+from models.attention.table import VARIANTS, Backend
 from profiles.errors import ConfigError
 
 
@@ -35,26 +35,24 @@ def plan(config: RunConfig) -> list[Cell]:
 
 
 def backend_of(cell: Cell, config: RunConfig) -> Backend:
-    """Return whose attention a cell runs: what the configuration says, else what its pipeline does."""
-    return config.model.attention_backend or PIPELINES[cell.pipeline].attention
+    """Return whose attention a cell runs: what the configuration says, else what its pipeline does.
 
-
-def unavailable(cell: Cell) -> str | None:
-    """Return the name of the cell's pipeline if this version does not have it."""
-    return None if cell.pipeline in PIPELINES else cell.pipeline
+    A model that the pipeline's library does not have runs ours.
+    """
+    usual = PIPELINES[cell.pipeline].attention
+    return config.model.attention_backend or (usual if usual in VARIANTS[cell.model].attention else "native")
 
 
 def refuse_unavailable(cells: list[Cell], config: RunConfig) -> None:
-    """Refuse what cannot be run: cells of a pipeline that this version lacks, a library that is not here.
+    """Refuse cells that need a library which is not here.
 
     Raises:
-        ConfigError: there is something of it.
+        ConfigError: there is one.
 
     """
     for cell in cells:
-        if lack := unavailable(cell):
-            got, expected = f"{lack!r}, which this version does not have", f"one of {', '.join(PIPELINES)}"
-            raise ConfigError("--pipeline", got=got, expected=expected, fix=f"--pipeline {next(iter(PIPELINES))}")
-        if (backend := backend_of(cell, config)) == "fast-transformers" and (why := library.unusable()):
-            got, fix = f"{backend!r}, which cannot be used here ({why})", "make fast-transformers"
-            raise ConfigError("model.attention_backend", got=got, expected="a library that is installed", fix=fix)
+        if backend_of(cell, config) == "fast-transformers" and (why := library.unusable()):
+            where = f"the attention of {cell.name}"
+            got, expected = f"'fast-transformers', which cannot be used here ({why})", "a library that is installed"
+            fix = "make fast-transformers, or --set model.attention_backend=native"
+            raise ConfigError(where, got=got, expected=expected, fix=fix)

@@ -7,13 +7,15 @@ import torch
 
 from harness import summary, totals
 from harness.categories import kind_of, mvtec_ad
-from harness.cells import Cell
+from harness.cells import Cell, backend_of
 from harness.context import Context, Sources
+from harness.decoding import usable_processors
 from harness.directory import RunDirectory, replacing, write_model
 from harness.doubts import doubts, unsteady
 from harness.evaluation import Evaluated
 from harness.joules import energy_doubts, energy_metrics, energy_totals, stage_energies
 from harness.pictures import save_maps, save_samples
+from harness.pipelines.table import PIPELINES
 from harness.scores import Scores
 from harness.summary import Tables
 from harness.training import Trainer
@@ -69,7 +71,7 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         epochs=trainer.at.epoch - 1,
         stopped_by=stopped_by,
         best_validation_loss=trainer.at.best_validation_loss,
-        metrics=tuple(_metrics(tables, context, trainer, sources, result)),
+        metrics=tuple(_metrics(tables, cell, context, trainer, sources, result)),
         stage_totals=tuple(stages),
         loader_totals=tuple(totals.loader_totals(tables)),
         closures=tuple(closures),
@@ -80,12 +82,15 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         image_scores=tuple(evaluated.image_scores()),
         samples=tuple(save_samples(evaluated, evaluation.samples, folder.maps)),
         caveats=tuple(caveats),
+        attention_backend=backend_of(cell, config),
     )
     write_model(folder.record, record)
     return record
 
 
-def _metrics(tables: Tables, context: Context, trainer: Trainer, sources: Sources, result: Result) -> list[Metric]:
+def _metrics(
+    tables: Tables, cell: Cell, context: Context, trainer: Trainer, sources: Sources, result: Result
+) -> list[Metric]:
     training = context.config.training
     extent = summary.Extent(
         steps_per_epoch=trainer.steps_per_epoch,
@@ -107,6 +112,11 @@ def _metrics(tables: Tables, context: Context, trainer: Trainer, sources: Source
         *times,
         *energy_metrics(tables, result.telemetry.device, times[0]),
         *summary.once_metrics(tables, images),
+        *(
+            [summary.calibration_of_every_window(tables, images["calibration"], training.windows_per_image)]
+            if PIPELINES[cell.pipeline].reloads_every_window
+            else []
+        ),
         *summary.decoding_metrics(sources.decoder.decoded, sources.decoder.from_cache),
         *summary.other_metrics(
             sum(parameter.numel() for parameter in trainer.model.parameters()),
@@ -153,6 +163,9 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
         caveats.append(
             f"{had} of {whole} images came decoded from the cache (data.cache): data_loading is less by that"
         )
+    workers, processors = context.config.data.workers, usable_processors()
+    if PIPELINES[cell.pipeline].reloads_every_window and workers > processors:
+        caveats.append(f"{workers} processes loaded images on {processors} processor(s) (data.workers)")
     in_use_bytes = result.memory.in_use_bytes
     if in_use_bytes is not None and context.device.type == "cpu":
         caveats.append(

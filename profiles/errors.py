@@ -6,9 +6,12 @@ BenchError                  1   something failed
         DataError               a data set, an image, a mask
         RunDirectoryError       a run's directory
     DivergedError           1   a training whose loss, or whose maps, are not numbers
+    LoaderError             1   a process that loads images died
     NothingMeasuredError    5   nothing to show
     InterruptedRunError   130   stopped by the user; state saved
 """
+
+from collections.abc import Callable
 
 
 class BenchError(Exception):
@@ -18,6 +21,16 @@ class BenchError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+    def __reduce__(self) -> tuple[Callable[..., "BenchError"], tuple[type["BenchError"], str]]:
+        """Travel between processes by the text, whatever it was made of."""
+        return _again, (type(self), str(self))
+
+
+def _again(kind: type[BenchError], text: str) -> BenchError:
+    error = kind.__new__(kind)
+    BenchError.__init__(error, text)
+    return error
 
 
 class InputError(BenchError):
@@ -43,6 +56,10 @@ class RunDirectoryError(InputError):
 
 class DivergedError(BenchError):
     """The loss or an anomaly map became NaN or infinite; the cell keeps its last good checkpoint."""
+
+
+class LoaderError(BenchError):
+    """A process that loads images was killed, or ran out of memory."""
 
 
 class NothingMeasuredError(BenchError):

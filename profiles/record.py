@@ -363,7 +363,7 @@ class CellRecord(_Frozen):
     """Everything measured of one cell: one model on one category, by one pipeline, from one seed.
 
     `record.json`. `batch_size`, `steps_per_epoch` and `windows_per_epoch` describe a whole epoch, whether or not
-    one was run.
+    one was run. `attention_backend` is whose attention ran.
     """
 
     schema_version: Literal[1] = 1
@@ -400,6 +400,7 @@ class CellRecord(_Frozen):
     image_scores: tuple[ImageScore, ...]
     samples: tuple[SampleMap, ...]
     caveats: tuple[str, ...]
+    attention_backend: str | None = None
 
     def result_rows(self) -> list[ResultRow]:
         """Return the cell's rows of `results.csv`."""

@@ -1,11 +1,21 @@
 """The pipelines by name: all in which one differs from another."""
 
-from harness.pipelines import fast
+from harness.pipelines import fast, thesis
 from harness.pipelines.parts import Pipeline
 from models.loss import inpainting_loss
 from models.transformer import gather_at_once
 
 PIPELINES: dict[str, Pipeline] = {
+    "thesis": Pipeline(
+        images=thesis.ReloadedImages,
+        cut=thesis.cut_one_by_one,
+        gather=thesis.gather_one_by_one,
+        attention="fast-transformers",
+        loss=thesis.loss_with_map,
+        optimizer=thesis.adam_one_by_one,
+        paint=thesis.paint_one_by_one,
+        reloads_every_window=True,
+    ),
     "fast": Pipeline(
         images=fast.ResidentImages,
         cut=fast.cut_at_once,

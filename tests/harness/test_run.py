@@ -456,7 +456,6 @@ def write_notes(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "error", "message"), [
-    ({"pipelines": ["thesis"]}, ConfigError, "--pipeline: got 'thesis', which this version does not have"),
     ({"device": "cuda:7"}, ConfigError, "--device: got cuda:7; expected one of 0 CUDA device"),
 ])  # fmt: skip
 def test_what_cannot_be_run_is_refused_before_anything_is_written(
