@@ -9,6 +9,7 @@ pixels of a patch, P = C·S·S, D width.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
@@ -116,7 +117,7 @@ class Pipeline(NamedTuple):
 
     *images* takes files, what to bring them to, the device, and how many processes may load. *gather* belongs to the
     stage `embedding`. *attention* is whose attention is run where the configuration does not say. *optimizer* takes
-    parameters and the learning rate.
+    parameters and the learning rate. *memory* is what a cell's work takes place in.
     """
 
     images: Callable[[Sequence[Path], Form, torch.device, int], Images]
@@ -126,6 +127,7 @@ class Pipeline(NamedTuple):
     loss: Loss
     optimizer: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]
     paint: Paint
+    memory: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def as_images(patches_bp: Tensor, patch_side: int) -> Tensor:
