@@ -81,7 +81,8 @@ def test_warm_ups_are_run_and_not_kept() -> None:
 def test_the_order_within_a_round_is_drawn_anew() -> None:
     calls: list[str] = []
     works = {name: lambda name=name: calls.append(name) or 1000 for name in ("base", "head")}
-    interleave(works, precision=-1.0, limit_s=0.05)
+    clock = iter(range(0, 100 * 10**9, 10**9))
+    interleave(works, precision=-1.0, limit_s=50.0, warmups=0, clock_ns=lambda: next(clock))
     pairs = set(zip(calls[::2], calls[1::2], strict=True))
     assert pairs == {("base", "head"), ("head", "base")}
 
