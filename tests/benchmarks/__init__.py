@@ -1,0 +1,1 @@
+"""Measurements that pages under `docs/results` quote: each is a command, `python -m tests.benchmarks.NAME`."""
