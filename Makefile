@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo fast-transformers test check format lint types layers pytest clean
+.PHONY: help demo fast-transformers test check format lint types layers pytest benchmark-pipelines clean
 
 help:
 	@echo "make demo     set up .venv, run the smoke suite, build its report and say where it is"
@@ -14,6 +14,8 @@ help:
 	@echo "              install the attention backend that the thesis used; it is built once, which takes minutes"
 	@echo "make test     set up what tests need and run all checks and tests"
 	@echo "make check    the same without setting up: format, lint, types, layers, tests"
+	@echo "make benchmark-pipelines"
+	@echo "              compare the fast pipeline with the machine and with the thesis's; 15 minutes of a quiet machine"
 	@echo "make format   format the code"
 	@echo "make clean    remove .venv and the demo"
 
@@ -60,6 +62,9 @@ layers:
 
 pytest:
 	$(BIN)/python -m pytest $(PYTEST)
+
+benchmark-pipelines:
+	$(BIN)/python -m tests.benchmarks.pipelines --out .benchmarks/pipelines.json
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Column, Table
@@ -162,7 +163,7 @@ def doctor() -> None:
 
 def _show_cells(config: RunConfig) -> None:
     """Print the cells and what each will cost on this machine."""
-    flops_per_s = matmul_flops_per_s(resolve_device(config.device))
+    flops_per_s = matmul_flops_per_s(resolve_device(config.device), getattr(torch, config.model.precision))
     title = f"{config.suite}: estimated at {flops_per_s / 1e9:,.0f} GFLOP/s, this device's rate in matrix products"
     out_console.print(title)
     columns = ("side", "windows/epoch", "steps/epoch", "time/epoch", "cell, at least")

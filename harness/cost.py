@@ -32,7 +32,9 @@ def forward_flops(name: str, config: ModelConfig) -> int:
 
     Left out: what works element by element, as norms and activations do.
     """
-    config = config.model_copy(update={"attention_backend": "native"})  # the other one need not be here
+    config = config.model_copy(
+        update={"attention_backend": "native", "precision": "float32"}
+    )  # neither changes the count
     tokens = config.attention_sizes.tokens
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model = InpaintingTransformer(name, config, positions=tokens)

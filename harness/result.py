@@ -57,7 +57,7 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         **cell._asdict(),
         kind=kind_of(cell.category),
         device=str(context.device),
-        dtype="float32",
+        dtype=config.model.precision,
         torch=torch.__version__,
         commit=context.commit,
         config_hash=config.hash(),

@@ -92,7 +92,7 @@ def run_cell(cell: Cell, context: Context) -> CellRecord:
     memory = PeakMemory(context.device)
     telemetry = _telemetry(cell, context)
     setting = _setting(cell, context, memory, telemetry)
-    with setting.log:
+    with PIPELINES[cell.pipeline].memory(), setting.log:
         trainer, sources, evaluated, scores = _train_and_evaluate(cell, context, setting)
     return write_record(cell, context, trainer, sources, Result(evaluated, scores, memory, telemetry))
 

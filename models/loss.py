@@ -23,17 +23,22 @@ class LossConfig(BaseModel):
     beta: float = Field(default=0.01, ge=0, allow_inf_nan=False, description="weight of the SSIM loss")
 
 
-def gradient_magnitude(x_bchw: Tensor) -> Tensor:
-    """Return the magnitude of the Prewitt/3 gradient, in the shape of *x_bchw*; the border is replicated.
-
-    The square root is shifted by 1e-12, so that its gradient is finite on constant images.
-    """
+def prewitt(x_bchw: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the Prewitt/3 differences across and down, each in the shape of *x_bchw*; the border is replicated."""
     channels = x_bchw.shape[1]
     across = torch.arange(-1.0, 2.0, dtype=x_bchw.dtype, device=x_bchw.device).expand(3, 3) / 3  # no copy from the host
     kernels = torch.stack([across, across.T])[:, None].repeat(channels, 1, 1, 1)
     padded = F.pad(x_bchw, (1, 1, 1, 1), mode="replicate")
     gradients = F.conv2d(padded, kernels, groups=channels)
-    across_bchw, down_bchw = gradients[:, 0::2], gradients[:, 1::2]
+    return gradients[:, 0::2], gradients[:, 1::2]
+
+
+def gradient_magnitude(x_bchw: Tensor) -> Tensor:
+    """Return the magnitude of the Prewitt/3 gradient, in the shape of *x_bchw*.
+
+    The square root is shifted by 1e-12, so that its gradient is finite on constant images.
+    """
+    across_bchw, down_bchw = prewitt(x_bchw)
     return (across_bchw.square() + down_bchw.square() + 1e-12).sqrt()
 
 

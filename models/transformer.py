@@ -5,7 +5,8 @@ N patches of a whole image.
 """
 
 from collections.abc import Callable
-from typing import Self
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from models.attention.sizes import Sizes
 from models.attention.table import VARIANTS, Backend
 from profiles.stages import stage
+
+Precision = Literal["float32", "bfloat16"]
+"""Of matrix products. Weights, sums, norms and the loss are float32 either way."""
 
 
 class ModelConfig(BaseModel):
@@ -31,6 +35,8 @@ class ModelConfig(BaseModel):
     attention_backend: Backend | None = Field(
         default=None, description="whose attention is run; absent: the pipeline's, and of a model alone ours"
     )
+
+    precision: Precision = Field(default="float32", description="of matrix products, in training and evaluation alike")
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
@@ -116,6 +122,7 @@ class InpaintingTransformer(nn.Module):
         variant = VARIANTS[name]
         attention = variant.attention[config.attention_backend or "native"]
         self.gather = gather
+        self.precision = config.precision
         self.long_residuals = variant.long_residuals
         self.embedding = nn.Linear(config.patch_values, config.width)
         self.positions = nn.Embedding(positions, config.width)
@@ -131,6 +138,17 @@ class InpaintingTransformer(nn.Module):
             positions_bt: position of the missing patch, then of the others, each in [0, positions).
 
         """
+        with self._products(context_bkp.device):
+            return self._paint(context_bkp, positions_bt)
+
+    def _products(self, device: torch.device) -> AbstractContextManager[None]:
+        """Say how matrices are multiplied inside; mixed precision casts each weight once."""
+        if self.precision == "float32":
+            return nullcontext()
+        context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16)
+        return context
+
+    def _paint(self, context_bkp: Tensor, positions_bt: Tensor) -> Tensor:
         with stage("embedding") as mark:
             missing_b1d = self.inpaint.expand(len(context_bkp), 1, -1)
             x_btd = torch.cat([missing_b1d, self.embedding(context_bkp)], dim=1)
@@ -138,7 +156,8 @@ class InpaintingTransformer(nn.Module):
         x_btd = self._through_blocks(x_btd)
         with stage("head") as mark:
             x_btd = mark.input(x_btd)
-            return mark.output(self.head(x_btd.mean(dim=1)))
+            painted_bp = self.head(x_btd.mean(dim=1))
+            return mark.output(painted_bp.float() if painted_bp.dtype == torch.bfloat16 else painted_bp)
 
     def _through_blocks(self, x_btd: Tensor) -> Tensor:
         """Run the blocks; with long residuals the output of block ℓ < n / 2 is added to that of block n - ℓ.

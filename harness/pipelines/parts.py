@@ -9,6 +9,7 @@ pixels of a patch, P = C·S·S, D width.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
@@ -118,9 +119,10 @@ class Pipeline(NamedTuple):
 
     *images* takes files, what to bring them to, the device, how many processes may load, and what decodes in this one;
     a pipeline uses the one or the other. *gather* belongs to the stage `embedding`. *attention* is whose attention is
-    run where the configuration does not say. *optimizer* takes parameters and the learning rate. A pipeline that
-    *reloads_every_window* has worker processes load an image for each of its windows; the published program's
-    calibration did so too, of which once for each image is run, and the rest reckoned.
+    run where the configuration does not say. *optimizer* takes parameters and the learning rate. *memory* is what a
+    cell's work takes place in. A pipeline that *reloads_every_window* has worker processes load an image for each of
+    its windows; the published program's calibration did so too, of which once for each image is run, and the rest
+    reckoned.
     """
 
     images: Callable[[Sequence[Path], Form, torch.device, int, Decoder], Images]
@@ -130,6 +132,7 @@ class Pipeline(NamedTuple):
     loss: Loss
     optimizer: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]
     paint: Paint
+    memory: Callable[[], AbstractContextManager[None]] = nullcontext
     reloads_every_window: bool = False
 
 
