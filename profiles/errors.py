@@ -6,6 +6,7 @@ BenchError                  1   something failed
         DataError               a data set, an image, a mask
         RunDirectoryError       a run's directory
     DivergedError           1   a training whose loss is not a number
+    DownloadError           1   a file that cannot be had, or is not the right one
     NothingMeasuredError    5   nothing to show
     InterruptedRunError   130   stopped by the user; state saved
 """
@@ -27,6 +28,7 @@ class InputError(BenchError):
 
     def __init__(self, where: object, *, got: str, expected: str, fix: str) -> None:
         super().__init__(f"{where}: got {got}; expected {expected}; fix: {fix}")
+        self.got, self.expected = got, expected
 
 
 class ConfigError(InputError):
@@ -43,6 +45,13 @@ class RunDirectoryError(InputError):
 
 class DivergedError(BenchError):
     """The loss became NaN or infinite; the cell keeps its last good checkpoint."""
+
+
+class DownloadError(BenchError):
+    """A file that a server does not give, or gives wrongly: the words of `InputError`, but not the user's mistake."""
+
+    def __init__(self, where: object, *, got: str, expected: str, fix: str) -> None:
+        super().__init__(f"{where}: got {got}; expected {expected}; fix: {fix}")
 
 
 class NothingMeasuredError(BenchError):
