@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 data = typer.Typer(
     help="Data sets in the layout of MVTec AD.",
-    epilog="Example: bench data synthesize datasets/generated",
+    epilog="Example: bench data verify datasets/mvtec",
     rich_markup_mode=None,
 )
 app.add_typer(data, name="data")
@@ -30,6 +30,8 @@ app.add_typer(data, name="data")
 app.command("run")(harness.commands.run)
 app.command("report")(reports.commands.report)
 app.command("suites")(harness.commands.suites)
+data.command("download")(harness.commands.download_data)
+data.command("verify")(harness.commands.verify_data)
 data.command("synthesize")(harness.commands.synthesize_data)
 app.command("doctor")(harness.commands.doctor)
 

@@ -1,8 +1,9 @@
 """The commands `run`, `suites`, `data` and `doctor`: words in, words out; the work is done elsewhere."""
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -12,9 +13,14 @@ from rich.table import Column, Table
 from harness.cells import plan
 from harness.config import RunConfig, assign, build, file_table, set_key, suite_names, suite_table
 from harness.cost import estimate, expected_images
+from harness.data.download import Wish, check_wish, download
+from harness.data.licence import OPTION, accept
+from harness.data.sources import check_mirrors, given_checksums
+from harness.data.transfer import Patience
+from harness.data.verify import CategoryReport, Counts, verify
 from harness.directory import RunDirectory
 from harness.launch import Outcome, resolve_device, resume, start, stored_configuration
-from harness.progress import duration
+from harness.progress import Reporter, duration
 from harness.synthesize import GENERATED, SyntheticConfig, check, synthesize
 from profiles.environment import environment
 from profiles.errors import ConfigError
@@ -23,6 +29,7 @@ from profiles.record import CellRecord, CellStatus, read_model
 from profiles.tracing.probe import probe
 
 DEFAULT_SUITE = "smoke"
+INCOMPLETE = 4
 Strings = list[str]
 
 PLAIN_WIDTH = 200
@@ -143,6 +150,89 @@ def synthesize_data(
     for name in names:
         synthesize(root, name, config, seed)
         out_console.print(f"{root / name}: {GENERATED[name]}")
+
+
+def download_data(
+    root: Annotated[Path, typer.Argument(help="Folder to hold the categories.")],
+    category: Annotated[Strings | None, typer.Option(help="Only this category; repeatable.")] = None,
+    accept_licence: Annotated[bool, typer.Option(OPTION, help="Accept CC BY-NC-SA 4.0, which is shown.")] = False,
+    mirror: Annotated[
+        Strings | None,
+        typer.Option(
+            metavar="URL", help="Folder of archives to use instead of the official one; repeatable, in order."
+        ),
+    ] = None,
+    sha256: Annotated[
+        Strings | None, typer.Option(metavar="ARCHIVE=HEX", help="An archive's SHA-256, if you know it; repeatable.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a silent server.")] = 30.0,
+    keep_archives: Annotated[bool, typer.Option(help="Keep the archives, in ROOT/.download.")] = False,
+) -> None:
+    """Fetch MVTec AD, whole or by category; call it again to go on after an interruption.
+
+    Example: bench data download datasets/mvtec --category bottle --accept-licence
+    """
+    mirrors, sums = check_mirrors(mirror or []), given_checksums(sha256 or [])
+    wish = Wish(root, category or [], mirrors, sums, keep_archives)
+    check_wish(wish)
+    accept(accepted=accept_licence)
+    folders = download(wish, Reporter(), Patience(timeout))
+    out_console.print("\n".join([*map(str, folders), f"check what is there: bench data verify {root}"]))
+
+
+def verify_data(
+    root: Annotated[Path, typer.Argument(help="Folder of MVTec AD.")],
+    category: Annotated[Strings | None, typer.Option(help="Only this category; repeatable.")] = None,
+    output: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+) -> None:
+    """Compare what is there with what is published: counts, sizes and masks; exit 4 if anything is off.
+
+    Example: bench data verify datasets/mvtec --category bottle
+    """
+    reports = verify(root, category or [], Reporter())
+    off = sum(len(report.findings) for report in reports)
+    if output == "json":
+        typer.echo(json.dumps(_as_json(root, reports), indent=2))
+    else:
+        _show_data(reports, off)
+    if off:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _as_json(root: Path, reports: list[CategoryReport]) -> dict[str, object]:
+    categories = {
+        report.name: {
+            "got": report.got._asdict(),
+            "expected": report.expected._asdict(),
+            "findings": [finding._asdict() for finding in report.findings],
+        }
+        for report in reports
+    }
+    return {
+        "root": str(root),
+        "as_published": not any(report.findings for report in reports),
+        "categories": categories,
+    }
+
+
+def _show_data(reports: list[CategoryReport], off: int) -> None:
+    """Print the counts of each category beside the published ones, and every file that is off."""
+    names = [name.replace("_", " ") for name in Counts._fields]
+    table = Table("category", *names, "off", box=None)
+    for report in reports:
+        counts = [
+            str(got) if got == number else f"{got} of {number}"
+            for got, number in zip(report.got, report.expected, strict=True)
+        ]
+        table.add_row(report.name, *counts, str(len(report.findings)))
+    out_console.print(table)
+    if off:
+        table = Table(*(Column(name, overflow="fold") for name in ("file", "got", "expected")), box=None)
+        for report in reports:
+            for finding in report.findings:
+                table.add_row(*finding)
+        out_console.print(table)
+    out_console.print(f"{off} things are off" if off else "all as published")
 
 
 def doctor() -> None:

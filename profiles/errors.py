@@ -7,6 +7,7 @@ BenchError                  1   something failed
         RunDirectoryError       a run's directory
     DivergedError           1   a training whose loss, or whose maps, are not numbers
     LoaderError             1   a process that loads images died
+    DownloadError           1   a file that cannot be had, or is not the right one
     NothingMeasuredError    5   nothing to show
     InterruptedRunError   130   stopped by the user; state saved
 """
@@ -40,6 +41,7 @@ class InputError(BenchError):
 
     def __init__(self, where: object, *, got: str, expected: str, fix: str) -> None:
         super().__init__(f"{where}: got {got}; expected {expected}; fix: {fix}")
+        self.got, self.expected = got, expected
 
 
 class ConfigError(InputError):
@@ -60,6 +62,13 @@ class DivergedError(BenchError):
 
 class LoaderError(BenchError):
     """A process that loads images was killed, or ran out of memory."""
+
+
+class DownloadError(BenchError):
+    """A file that a server does not give, or gives wrongly: the words of `InputError`, but not the user's mistake."""
+
+    def __init__(self, where: object, *, got: str, expected: str, fix: str) -> None:
+        super().__init__(f"{where}: got {got}; expected {expected}; fix: {fix}")
 
 
 class NothingMeasuredError(BenchError):
