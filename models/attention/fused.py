@@ -53,7 +53,7 @@ class _FusedLinearAttention(Function):
         if torch.is_grad_enabled():
             raise NotImplementedError("fused linear attention has no second derivative; the backend 'eager' has")
         q_bthe, k_bthe, v_bthe = ctx.saved_tensors
-        dq_bthe, dk_bthe, dv_bthe = q_bthe.new_empty((3, *q_bthe.shape)).unbind()
+        dq_bthe, dk_bthe, dv_bthe = (q_bthe.new_empty(q_bthe.shape) for _ in range(3))
         for part, at_hand in _at_hand(q_bthe, k_bthe, v_bthe):
             wanted = (dq_bthe[part].transpose(1, 2), dk_bthe[part].transpose(1, 2), dv_bthe[part].transpose(1, 2))
             back = at_hand.pairs_back if at_hand.by_pairs else at_hand.summary_back
