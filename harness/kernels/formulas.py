@@ -12,12 +12,12 @@ from torch import Tensor
 Weights = Mapping[str, Tensor]
 
 
-def softmax(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor, _: Weights) -> Tensor:
+def softmax(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor, weights: Weights) -> Tensor:  # noqa: ARG001 - it has none
     """Vaswani et al. 2017, equation 1."""
     return _weighted(_similarity(q_bthe, k_bthe).softmax(dim=-1), v_bthe)
 
 
-def linear(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor, _: Weights) -> Tensor:
+def linear(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor, weights: Weights) -> Tensor:  # noqa: ARG001 - it has none
     """Katharopoulos et al. 2020, equation 4 with 7: every pair of tokens, as no linear kernel does it."""
     q_bthe, k_bthe = (torch.where(x > 0, x + 1, x.clamp(max=0).exp()) for x in (q_bthe, k_bthe))
     pairs_bhts = torch.einsum("bthe,bshe->bhts", q_bthe, k_bthe)

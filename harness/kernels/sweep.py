@@ -4,6 +4,7 @@ Shapes: B windows, T tokens, H heads, E width of a head.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from statistics import median
 from time import perf_counter_ns
 from typing import NamedTuple
@@ -30,9 +31,6 @@ TOKENS = {"cpu": 4096, "cuda": 131072}
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """How far a right result may be from that in float64, as a part of its norm."""
-
-CHECKED_WINDOWS = 2
-"""Windows whose result is checked, the first and the last: none knows another."""
 
 PRECISION = 0.03
 LEAST_ENERGY_S = 1.0
@@ -73,13 +71,14 @@ def sweep_shape(
     """Check and time the kernels *names* at one shape; return their rows, and the rounds of those that were timed."""
     works: dict[str, Callable[[], object]] = {}
     rows: dict[str, KernelRow] = {}
+    known: Exact = {}
     for name in names:
         kernel = KERNELS[name]
         reason = kernel.unavailable(shape.device, shape.dtype) or _too_large(kernel, shape, direction)
         error = None
         if reason is None:
             mix, module = _built(kernel, shape)
-            error = error_of(kernel, mix, module, shape, direction)
+            error = error_of(kernel, mix, module, shape, direction, known)  # of the first window and the last
             if not error <= TOLERANCE[shape.dtype]:
                 reason = f"wrong result: {error:.1e} from that in float64, more than {TOLERANCE[shape.dtype]:.0e}"
             else:
@@ -111,24 +110,32 @@ def arguments(kernel: Kernel, shape: Shape) -> list[Tensor]:
     ]
 
 
-def error_of(kernel: Kernel, mix: Mix, module: torch.nn.Module, shape: Shape, direction: Direction) -> float:
-    """Return the largest distance of output or gradients from the formula's in float64, as a part of their norm."""
+Exact = dict[tuple[object, bool], list[list[Tensor]]]
+"""What is right at a shape, by formula and width of the queries: for the checked windows, output and gradients."""
+
+
+def error_of(
+    kernel: Kernel, mix: Mix, module: torch.nn.Module, shape: Shape, direction: Direction, known: Exact | None = None
+) -> float:
+    """Return the largest distance of output or gradients from the formula's in float64, as a part of their norm.
+
+    *known* holds what other kernels of the same formula were compared with.
+    """
+    known = {} if known is None else known
     *given, gradient = arguments(kernel, shape)
-    chosen = sorted({0, shape.windows - 1})[:CHECKED_WINDOWS]
+    checked = [slice(window, window + 1) for window in sorted({0, shape.windows - 1})]
     backward = direction != "forward"
     found = _outcome(mix, given, gradient, backward=backward)
-    exact_weights = {name: parameter.detach().double() for name, parameter in module.named_parameters()}
-    errors = []
-    for window in chosen:
-        some = slice(window, window + 1)
-        exact = _outcome(
-            lambda q, k, v: kernel.formula(q, k, v, exact_weights),
-            [x[some].double() for x in given],
-            gradient[some].double(),
-            backward=backward,
-        )
-        errors += [_distance(one[some], other) for one, other in zip(found, exact, strict=True)]
-    return max(errors)
+    key = (kernel.formula, kernel.narrow)
+    if key not in known:
+        weights = {name: parameter.detach().double() for name, parameter in module.named_parameters()}
+        formula = partial(kernel.formula, weights=weights)
+        known[key] = [
+            _outcome(formula, [x[some].double() for x in given], gradient[some].double(), backward=backward)
+            for some in checked
+        ]
+    windows = zip(checked, known[key], strict=True)
+    return max(_distance(one[some], other) for some, exact in windows for one, other in zip(found, exact, strict=True))
 
 
 def _outcome(mix: Mix, given: list[Tensor], gradient: Tensor, *, backward: bool) -> list[Tensor]:

@@ -29,7 +29,7 @@ class Kernel(NamedTuple):
 
     family: str
     build: Callable[[Sizes], tuple[Mix, nn.Module]]
-    formula: Callable[[Tensor, Tensor, Tensor, formulas.Weights], Tensor]
+    formula: Callable[..., Tensor]
     multiplications: Callable[[int, int], int]
     pairs: float = 0.0
     narrow: bool = False
