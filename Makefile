@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+BASE ?= origin/main
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo fast-transformers test check format lint types layers pytest benchmark-pipelines clean
+.PHONY: help demo fast-transformers test check format lint types layers pytest
+.PHONY: benchmark-pipelines benchmarks gate gate-experiment proxies clean
 
 help:
 	@echo "make demo     set up .venv, run the smoke suite, build its report and say where it is"
@@ -14,9 +16,16 @@ help:
 	@echo "              install the attention backend that the thesis used; it is built once, which takes minutes"
 	@echo "make test     set up what tests need and run all checks and tests"
 	@echo "make check    the same without setting up: format, lint, types, layers, tests"
+	@echo "make format   format the code"
 	@echo "make benchmark-pipelines"
 	@echo "              compare the fast pipeline with the machine and with the thesis's; 15 minutes of a quiet machine"
-	@echo "make format   format the code"
+	@echo "make benchmarks"
+	@echo "              time every attention kernel by pytest-benchmark; BENCHMARKS=options"
+	@echo "make gate BASE=origin/main"
+	@echo "              is this checkout's attention slower than that commit's? both take turns on this machine"
+	@echo "make gate-experiment"
+	@echo "              how often the gate is wrong here: 100 comparisons with itself, 100 with a planted slowdown"
+	@echo "make proxies  record anew what the attentions count as doing, after a change that means to alter it"
 	@echo "make clean    remove .venv and the demo"
 
 $(BIN)/python:
@@ -65,6 +74,19 @@ pytest:
 
 benchmark-pipelines:
 	$(BIN)/python -m tests.benchmarks.pipelines --out .benchmarks/pipelines.json
+
+benchmarks:
+	$(BIN)/python -m pytest tests/benchmarks/bench_kernels.py -o python_functions='bench_*' --benchmark-only $(BENCHMARKS)
+
+gate:
+	git worktree add --detach --force .gate-base $(BASE)
+	$(BIN)/python -m tests.benchmarks.gate .gate-base . ; code=$$?; git worktree remove --force .gate-base; exit $$code
+
+gate-experiment:
+	$(BIN)/python -m tests.benchmarks.experiment
+
+proxies:
+	$(BIN)/python -m tests.benchmarks.proxies
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -1,12 +1,15 @@
 """The command `bench`: joins the commands of `harness` and `reports`, and turns errors into exit codes."""
 
 import sys
-from typing import Annotated
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
 import harness.commands
+import harness.kernels.command
 import reports.commands
+import reports.kernels
 from harness.version import version
 from profiles.errors import BenchError
 
@@ -34,6 +37,17 @@ data.command("download")(harness.commands.download_data)
 data.command("verify")(harness.commands.verify_data)
 data.command("synthesize")(harness.commands.synthesize_data)
 app.command("doctor")(harness.commands.doctor)
+
+
+@app.command("kernels")
+@wraps(harness.kernels.command.kernels)
+def kernels(**options: Any) -> None:  # noqa: ANN401 - those of the command that it wraps
+    """Measure, and draw what was written."""
+    try:
+        harness.kernels.command.kernels(**options)
+    finally:
+        if options["out"] is not None and options["out"].exists():
+            reports.kernels.draw(options["out"])
 
 
 @app.callback(invoke_without_command=True)

@@ -1,23 +1,51 @@
 """Multi-head linear attention: φ(Q)(φ(K)ᵀ V) / φ(Q) Σ φ(K), φ = elu + 1 (Katharopoulos et al. 2020, equation 6).
 
-Not causal; thesis section 2.2.3. Shapes: B windows, T tokens, D width, H heads, E width of a head.
+Not causal; thesis section 2.2.3. Which program computes it, docs/decisions/fused-linear-attention.md decides by
+measurement. Shapes: B windows, T tokens, D width, H heads, E width of a head.
 """
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
+from models.attention.fused import STABILIZER, fused_linear_attention
 from models.attention.sizes import Sizes
 
-STABILIZER = 1e-6
-"""Added to the normalizer, as the authors' library does; φ > 0, so it only guards against underflow."""
+Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Mixes values (B, T, H, E) by queries and keys of that shape."""
+
+
+def eager_linear_attention(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
+    """Mix by one torch operation after another, whose gradients autograd finds."""
+    q_bhte, k_bhte = F.elu(q_bthe.transpose(1, 2)) + 1, F.elu(k_bthe.transpose(1, 2)) + 1
+    summary_bhee = k_bhte.transpose(-1, -2) @ v_bthe.transpose(1, 2)
+    normalizer_bht1 = q_bhte @ k_bhte.sum(dim=2).unsqueeze(-1) + STABILIZER
+    mixed_bhte = q_bhte @ summary_bhee / normalizer_bht1
+    return mixed_bhte.transpose(1, 2)
+
+
+def linear_attention(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
+    """Mix by what is fastest where this runs."""
+    return (fused_linear_attention if fused_wins(q_bthe) else eager_linear_attention)(q_bthe, k_bthe, v_bthe)
+
+
+def fused_wins(q_bthe: Tensor) -> bool:
+    """Say whether the fused program was measured to be the faster one for such queries, forward and backward.
+
+    It was on CPUs in float32; `torch.compile` fuses the other one itself.
+    """
+    return q_bthe.device.type == "cpu" and q_bthe.dtype == torch.float32 and not torch.compiler.is_compiling()
 
 
 class LinearAttention(nn.Module):
     """Mix tokens by linear attention; 4·(D² + D) parameters, the same ones as softmax attention."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, kernel: Kernel = linear_attention) -> None:
         super().__init__()
         width, self.heads, _ = sizes
+        self.kernel = kernel
         self.query_projection = nn.Linear(width, width)
         self.key_projection = nn.Linear(width, width)
         self.value_projection = nn.Linear(width, width)
@@ -25,11 +53,8 @@ class LinearAttention(nn.Module):
 
     def forward(self, x_btd: Tensor) -> Tensor:
         """Return the mixed tokens, in the shape of *x_btd*."""
-        q_bhte = F.elu(self.query_projection(x_btd).unflatten(-1, (self.heads, -1)).transpose(1, 2)) + 1
-        k_bhte = F.elu(self.key_projection(x_btd).unflatten(-1, (self.heads, -1)).transpose(1, 2)) + 1
-        v_bhte = self.value_projection(x_btd).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        summary_bhee = k_bhte.transpose(-1, -2) @ v_bhte
-        normalizer_bht1 = q_bhte @ k_bhte.sum(dim=2).unsqueeze(-1) + STABILIZER
-        mixed_bhte = q_bhte @ summary_bhee / normalizer_bht1
-        mixed: Tensor = self.out_projection(mixed_bhte.transpose(1, 2).flatten(2))
+        q_bthe = self.query_projection(x_btd).unflatten(-1, (self.heads, -1))
+        k_bthe = self.key_projection(x_btd).unflatten(-1, (self.heads, -1))
+        v_bthe = self.value_projection(x_btd).unflatten(-1, (self.heads, -1))
+        mixed: Tensor = self.out_projection(self.kernel(q_bthe, k_bthe, v_bthe).flatten(2))
         return mixed

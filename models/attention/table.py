@@ -1,6 +1,7 @@
 """The models by name: all in which one differs from another."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
 from torch import nn
@@ -8,13 +9,17 @@ from torch import nn
 from models.attention import library
 from models.attention.additive import AdditiveAttention
 from models.attention.feature import FeatureAttention
-from models.attention.linear import LinearAttention
+from models.attention.fused import fused_linear_attention
+from models.attention.linear import LinearAttention, eager_linear_attention
 from models.attention.projected import ProjectedAttention
 from models.attention.sizes import Sizes
 from models.attention.softmax import SoftmaxAttention
 
-Backend = Literal["native", "fast-transformers"]
-"""Whose attention is run: ours, or that of the library which the thesis used."""
+Backend = Literal["native", "fast-transformers", "eager", "fused"]
+"""Whose attention is run: ours, or that of the library which the thesis used.
+
+Ours is, where there are two, the one that wins on the device; `eager` and `fused` ask for one of them.
+"""
 
 
 class Variant(NamedTuple):
@@ -29,7 +34,14 @@ class Variant(NamedTuple):
 
 VARIANTS: dict[str, Variant] = {
     "msa": Variant({"native": SoftmaxAttention, "fast-transformers": library.softmax_attention}),
-    "mlsa": Variant({"native": LinearAttention, "fast-transformers": library.linear_attention}),
+    "mlsa": Variant(
+        {
+            "native": LinearAttention,
+            "fast-transformers": library.linear_attention,
+            "eager": partial(LinearAttention, kernel=eager_linear_attention),
+            "fused": partial(LinearAttention, kernel=fused_linear_attention),
+        }
+    ),
     "intra": Variant({"native": FeatureAttention}, long_residuals=True),
     "linformer": Variant({"native": ProjectedAttention}),
     "fastformer": Variant({"native": AdditiveAttention}),

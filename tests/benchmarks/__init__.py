@@ -1,1 +1,1 @@
-"""Measurements that pages under `docs/results` quote: each is a command, `python -m tests.benchmarks.NAME`."""
+"""Measurements that pages under `docs/results` quote, each a command, and the gate of the attention kernels."""

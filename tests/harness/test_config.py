@@ -115,7 +115,7 @@ def test_smoke_needs_no_data_set() -> None:
     ('data.categories=["bottle"]', "category 'bottle' cannot be generated, only "),
     ("suite.name=x", "suite.name=x: got 'suite', which has no keys"),
     ("training", "--set training: got no '='; expected KEY=VALUE"),
-    ("model.attention_backend=torch", "model.attention_backend: got 'torch'; expected 'native' or 'fast-transformers'"),
+    ("model.attention_backend=torch", "got 'torch'; expected 'native', 'fast-transformers', 'eager' or 'fused'"),
     ("evaluation.save_maps=1", "evaluation.save_maps: got 1; expected a valid boolean"),
 ])  # fmt: skip
 def test_a_wrong_setting_is_refused_in_one_line(assignment: str, message: str) -> None:

@@ -1,0 +1,56 @@
+"""The gate's verdict, and its two processes. Ratios are given, no duration is asserted."""
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from profiles.ratio import Ratio
+from tests.benchmarks import gate
+
+HERE = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(("ratio", "slower"), [
+    (Ratio(1.15, 1.10, 1.20, 30), True),
+    (Ratio(1.04, 1.03, 1.05, 30), False),  # beyond noise, below the threshold
+    (Ratio(1.15, 0.99, 1.30, 30), False),  # above the threshold, within noise
+    (Ratio(0.50, 0.45, 0.55, 30), False),
+    (Ratio(1.50, 0.00, math.inf, 3), False),
+])  # fmt: skip
+def test_only_what_is_above_the_threshold_and_beyond_noise_fails(ratio: Ratio, slower: bool) -> None:  # noqa: FBT001
+    assert gate.is_slower(ratio) == slower
+
+
+def test_a_noisy_machine_does_not_hide_fifteen_percent_nor_invent_them() -> None:
+    noise = random.Random(3)  # noqa: S311 - no secret
+
+    def taking(time_ns: float) -> gate.Timed:
+        return lambda: round(time_ns * math.exp(noise.gauss(0.0, 0.1)))
+
+    alarms = [gate.is_slower(gate.compare(taking(1e6), taking(1.15e6), 0.02)) for _ in range(20)]
+    assert all(alarms)
+    assert not any(gate.is_slower(gate.compare(taking(1e6), taking(1e6), 0.02)) for _ in range(20))
+
+
+@pytest.mark.slow
+def test_a_worker_answers_with_the_time_of_its_work_and_ends_with_the_gate() -> None:
+    with gate.worker(HERE, "fastformer", "native") as process:
+        assert gate.ask(process) > 0
+        assert gate.ask(process, slower=0.5) > 0
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_checkout_without_the_attention_is_not_comparable(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert gate.main([str(tmp_path), str(HERE)]) == gate.NOT_COMPARABLE
+    assert "not comparable" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("value", "code"), [(1.0, 0), (1.2, gate.REGRESSION)])
+def test_the_exit_code_tells(value: float, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "ATTENTIONS", [("fastformer", "native")])
+    monkeypatch.setattr(gate, "compare", lambda *_: Ratio(value, value - 0.01, value + 0.01, 30))
+    assert gate.main([str(HERE), str(HERE)]) == code

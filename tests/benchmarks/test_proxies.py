@@ -1,0 +1,39 @@
+"""The attentions do exactly as much as they are recorded to do."""
+
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.benchmarks.proxies import ATTENTIONS, EXPECTED, build, proxies
+
+RECORDED = json.loads(EXPECTED.read_text())
+
+
+@pytest.mark.parametrize(("model", "backend"), ATTENTIONS)
+def test_an_attention_does_what_it_did(model: str, backend: str) -> None:
+    if torch.__version__ != RECORDED["torch"]:
+        pytest.skip(f"recorded with torch {RECORDED['torch']}, and operators differ between versions")
+    assert proxies(build(model, backend)) == RECORDED["counts"][f"{model} {backend}"]
+
+
+class Copying(nn.Module):
+    """An attention with a copy that nobody needs."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x_btd: Tensor) -> Tensor:
+        copied: Tensor = self.attention(x_btd).clone()
+        return copied
+
+
+@pytest.mark.parametrize(("model", "backend"), ATTENTIONS)
+def test_a_planted_copy_is_seen_every_time(model: str, backend: str) -> None:
+    attention = build(model, backend)
+    plain, copying = proxies(attention)["forward"], proxies(Copying(attention))["forward"]
+    copied_bytes = 16 * 49 * 512 * 4
+    more = {"flops": 0, "calls": 1, "allocations": 1, "bytes": copied_bytes}
+    assert copying == {name: plain[name] + more[name] for name in plain}

@@ -1,0 +1,229 @@
+"""`bench kernels`: nothing wrong is timed, arithmetic is counted right, the crossover is where it is. No durations."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import bench
+from harness.kernels import command, sweep, table
+from harness.kernels.crossover import Point, crossing, crossover
+from harness.kernels.sweep import Shape, cost_of, error_of, joules, sweep_shape
+from harness.kernels.table import KERNELS
+from models.attention.sizes import Sizes
+from profiles.energy.readings import Reading
+from profiles.errors import ConfigError
+from profiles.kernels import KernelsRecord
+from profiles.rate import Rates
+from profiles.ratio import Ratio, Rounds
+from profiles.record import read_model
+
+CPU = torch.device("cpu")
+ON_CPU = [name for name, kernel in KERNELS.items() if kernel.unavailable(CPU, torch.float32) is None]
+RATES = Rates(1e11, 1e10)
+
+
+class NoMeter:
+    name = "cpu"
+
+    def read(self, now_ns: int) -> Reading:  # noqa: ARG002 - the seam has it
+        return Reading(why={"energy_j": "no counter here"})
+
+    def read_meter(self) -> Reading:
+        return Reading()
+
+
+class Meter(NoMeter):
+    """A counter that moves by three joules between two looks."""
+
+    def __init__(self) -> None:
+        self.energy_j = 0.0
+
+    def read_meter(self) -> Reading:
+        self.energy_j += 3.0
+        return Reading(energy_j=self.energy_j)
+
+
+def shape(tokens: int, windows: int = 3, width: int = 8, dtype: torch.dtype = torch.float32) -> Shape:
+    return Shape(windows, tokens, 2, width, dtype, CPU)
+
+
+def turns(works: dict[str, object], **_: object) -> Rounds:
+    """Let no time pass: every kernel's rounds take a millisecond."""
+    return Rounds({name: [10**6] * 8 for name in works}, "precision")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("direction", ["forward", "forward + backward"])
+@pytest.mark.parametrize("name", ON_CPU)
+def test_every_kernel_is_right(name: str, direction: str, dtype: torch.dtype) -> None:
+    if KERNELS[name].unavailable(CPU, dtype):
+        pytest.skip("the library has no linear attention in bfloat16")
+    for tokens in (8, 9, 13):
+        mix, module = sweep._built(KERNELS[name], shape(tokens, dtype=dtype))
+        found = error_of(KERNELS[name], mix, module, shape(tokens, dtype=dtype), direction)  # type: ignore[arg-type]
+        assert found <= sweep.TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("fault", [lambda mixed: mixed * 1.0001, lambda mixed: mixed * math.nan])
+def test_a_wrong_result_has_no_time(
+    fault: Callable[[torch.Tensor], torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = KERNELS["linear eager"]
+
+    def build(sizes: Sizes) -> tuple[table.Mix, torch.nn.Module]:
+        mix, module = kernel.build(sizes)
+        return lambda q, k, v: fault(mix(q, k, v)), module
+
+    monkeypatch.setitem(KERNELS, "linear eager", kernel._replace(build=build))
+    rows, rounds = sweep_shape(
+        ["linear eager", "softmax eager", "softmax sdpa"], shape(9), "forward", RATES, NoMeter(), 0.0, turns
+    )
+    assert rows[0].time_s is None
+    assert rows[0].reason.startswith("wrong result")
+    assert rounds is not None
+    assert list(rounds.times_ns) == ["softmax eager", "softmax sdpa"]
+
+
+def test_only_the_last_window_being_wrong_is_seen() -> None:
+    def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        mixed = KERNELS["softmax eager"].build(Sizes(16, 2, 9))[0](q, k, v).clone()
+        mixed[-1] *= 2
+        return mixed
+
+    assert error_of(KERNELS["softmax eager"], mix, torch.nn.Module(), shape(9), "forward") > 0.5
+
+
+def test_a_wrong_gradient_is_seen() -> None:
+    def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return KERNELS["softmax eager"].build(Sizes(16, 2, 9))[0](q, k.detach() + (k - k.detach()) * 2, v)
+
+    assert error_of(KERNELS["softmax eager"], mix, torch.nn.Module(), shape(9), "forward") < 1e-5
+    assert error_of(KERNELS["softmax eager"], mix, torch.nn.Module(), shape(9), "forward + backward") > 0.5
+
+
+@pytest.mark.parametrize("tokens", [8, 20])
+@pytest.mark.parametrize("name", [name for name in ON_CPU if not name.endswith(("flash", "fast-transformers"))])
+def test_the_operations_are_those_that_torch_counts(name: str, tokens: int) -> None:
+    of = shape(tokens)._replace(device=torch.device("meta"))
+    with torch.device("meta"):
+        mix, _ = sweep._built(KERNELS[name], of)
+        q, k, v, _ = sweep.arguments(KERNELS[name], of)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            mix(q, k, v)
+    assert cost_of(KERNELS[name], of, "forward")[0] == counter.get_total_flops()
+
+
+def test_bytes_are_arguments_and_results_once_each() -> None:
+    q_bytes = 3 * 9 * 2 * 8 * 4
+    assert cost_of(KERNELS["linear eager"], shape(9), "forward")[1] == 4 * q_bytes
+    assert cost_of(KERNELS["linear eager"], shape(9), "forward + backward")[1] == 11 * q_bytes
+    assert cost_of(KERNELS["feature native"], shape(9), "forward")[1] == 3 * q_bytes
+
+
+def test_what_does_not_fit_is_skipped_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**20}))
+    large = shape(400, windows=1)
+    rows, _ = sweep_shape(["softmax eager", "linear fused"], large, "forward", RATES, NoMeter(), 0.0, turns)
+    assert "more than half" in rows[0].reason
+    assert (rows[0].time_s, rows[1].reason) == (None, "")
+
+
+def test_a_row_holds_rates_and_its_distance_from_the_roofline() -> None:
+    rows, _ = sweep_shape(["linear eager", "linear fused"], shape(49), "forward", RATES, NoMeter(), 0.0, turns)
+    row = rows[0]
+    assert row.marks == "window of 7 x 7"
+    assert row.time_s == 1e-3
+    assert row.flops_per_s == pytest.approx(row.flops / 1e-3)
+    assert row.roofline_share == pytest.approx(max(row.flops / 1e11, row.least_bytes / 1e10) / 1e-3)
+    assert (row.energy_j, row.energy_reason) == (None, "no counter here")
+
+
+def test_joules_are_the_counters_over_as_many_works_as_fill_a_second() -> None:
+    calls: list[int] = []
+    assert joules(lambda: calls.append(1), Meter(), time_s=0.1) == (pytest.approx(0.3), "")
+    assert len(calls) == 10
+
+
+def test_a_batch_fills_the_device() -> None:
+    assert Shape.filling(49, 4096, 8, 64, torch.float32, "cpu").windows == 83
+    assert Shape.filling(8192, 4096, 8, 64, torch.float32, "cpu").windows == 1
+
+
+@pytest.mark.parametrize("at", [20.0, 64.5, 700.0])
+def test_the_crossover_of_times_that_are_powers_of_the_length_is_exact(at: float) -> None:
+    points = [(tokens, at / tokens) for tokens in (16, 49, 64, 128, 1024)]
+    assert crossing(points) == pytest.approx(at)
+
+
+def test_the_last_crossing_counts() -> None:
+    assert crossing([(1, 2.0), (2, 0.5), (4, 2.0), (8, 0.5)]) == pytest.approx(math.sqrt(32))
+
+
+def found(*ratios: tuple[float, float, float]) -> object:
+    points = [Point(2**n, Ratio(*ratio, 9)) for n, ratio in enumerate(ratios)]
+    return crossover("linear", "softmax", "float32", "forward", points, 64)
+
+
+def test_the_interval_is_where_the_ends_of_the_ratios_cross() -> None:
+    each = found((4.0, 2.0, 8.0), (0.25, 0.125, 0.5))
+    ends = (each.low, each.tokens, each.high)  # type: ignore[attr-defined]
+    assert ends == pytest.approx((2**0.25, 2**0.5, 2**0.75))
+    assert each.analytic == 64.5  # type: ignore[attr-defined]
+
+
+def test_none_in_range_says_who_is_faster() -> None:
+    slower, faster = found((3.0, 2.0, 4.0), (2.0, 1.5, 3.0)), found((0.5, 0.4, 0.6), (0.2, 0.1, 0.3))
+    assert slower.tokens is faster.tokens is None  # type: ignore[attr-defined]
+    assert slower.note == "none in range: softmax is faster at the longest, 1 to 2"  # type: ignore[attr-defined]
+    assert faster.note == "none in range: linear is faster throughout, 1 to 2"  # type: ignore[attr-defined]
+
+
+def test_too_few_rounds_bound_no_interval() -> None:
+    each = found((4.0, 0.0, math.inf), (0.25, 0.0, math.inf))
+    assert (each.low, each.high) == (None, None)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("option", "message"), [
+    ({"lengths": "49,x"}, "--lengths: got '49,x'"),
+    ({"kernel": ["no such"]}, "--kernels: got no such"),
+    ({"dtype": ["float16"]}, "--dtype: got 'float16'"),
+    ({"direction": ["backward"]}, "--direction: got 'backward'"),
+    ({"out": Path("/no/such/folder/x.json")}, "--out: got /no/such/folder/x.json"),
+])  # fmt: skip
+def test_wrong_use_is_one_line(option: dict[str, object], message: str) -> None:
+    given = {"out": None, "lengths": "9", "kernel": None, "dtype": None, "direction": None, "budget": 0.0}
+    with pytest.raises(ConfigError) as error:
+        command.kernels(**{**given, "tokens": 9, "device": "cpu", **option})  # type: ignore[arg-type]
+    assert str(error.value).startswith(message)
+
+
+def test_the_command_writes_a_record_its_csv_and_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "matmul_flops_per_s", lambda *_: 1e11)
+    monkeypatch.setattr(command, "copied_bytes_per_s", lambda *_: 1e10)
+    out = tmp_path / "kernels.json"
+    arguments = f"bench kernels --lengths 4,9 --kernels linear --tokens 18 --budget 0 --device cpu --out {out}"
+    monkeypatch.setattr("sys.argv", arguments.split())
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code == 0
+    record = read_model(KernelsRecord, out)
+    assert json.loads(out.read_text())["schema_version"] == 1
+    assert record.environment.device == "cpu"
+    rows = list(csv.DictReader(out.with_suffix(".csv").read_text().splitlines()))
+    assert [row["kernel"] for row in rows] == [row.kernel for row in record.rows]
+    assert out.with_suffix(".svg").read_text().count("linear fused") == 1
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "unavailable" in capsys.readouterr().out
+
+
+def test_what_was_skipped_is_shown_with_its_reason() -> None:
+    row = sweep._row("linear eager", shape(49), "forward", error=None, reason="because")
+    assert command._cells(row) == ["skipped: because"]
