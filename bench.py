@@ -29,6 +29,7 @@ app.add_typer(data, name="data")
 
 app.command("run")(harness.commands.run)
 app.command("report")(reports.commands.report)
+app.command("compare")(reports.commands.compare)
 app.command("suites")(harness.commands.suites)
 data.command("synthesize")(harness.commands.synthesize_data)
 app.command("doctor")(harness.commands.doctor)

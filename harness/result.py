@@ -81,6 +81,7 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         image_scores=tuple(evaluated.image_scores()),
         samples=tuple(save_samples(evaluated, evaluation.samples, folder.maps)),
         caveats=tuple(caveats),
+        step_s=tuple(step_ns / 1e9 for step_ns in trainer.at.step_ns),
     )
     write_model(folder.record, record)
     return record

@@ -4,7 +4,7 @@ One table of keys, types and units. JSON files hold pydantic models, CSV files r
 fields are the columns.
 
 Schema versions:
-    1  first.
+    1  first; what was added since has a default, so that older records are read: stages' energies, `CellRecord.step_s`.
 """
 
 import csv
@@ -362,7 +362,7 @@ class CellRecord(_Frozen):
     """Everything measured of one cell: one model on one category, by one pipeline, from one seed.
 
     `record.json`. `batch_size`, `steps_per_epoch` and `windows_per_epoch` describe a whole epoch, whether or not
-    one was run.
+    one was run; `step_s` are the steps that were measured where none was.
     """
 
     schema_version: Literal[1] = 1
@@ -399,6 +399,7 @@ class CellRecord(_Frozen):
     image_scores: tuple[ImageScore, ...]
     samples: tuple[SampleMap, ...]
     caveats: tuple[str, ...]
+    step_s: tuple[float, ...] = ()
 
     def result_rows(self) -> list[ResultRow]:
         """Return the cell's rows of `results.csv`."""

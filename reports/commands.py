@@ -1,4 +1,4 @@
-"""`bench report`: HTML and CSV from a run, finished or still going."""
+"""`bench report`: HTML and CSV from a run, finished or still going. `bench compare`: two runs, and a verdict."""
 
 import webbrowser
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from profiles.errors import NothingMeasuredError, RunDirectoryError
 from profiles.record import CellRecord, write_csv
 from reports.claims.alone import checks
 from reports.claims.verdicts import claim_rows
+from reports.compare.comparison import compare_runs, threshold_of
+from reports.compare.words import Format, told
 from reports.page.render import Rows, render
 from reports.rows.claims import CheckRow, ClaimRow
 from reports.rows.details import FILES
@@ -54,6 +56,32 @@ def report(
     typer.echo(f"cells: {_states(found)}")
     if open_page:
         webbrowser.open(page.resolve().as_uri())
+
+
+def compare(
+    base: Annotated[Path, typer.Argument(help="The run before.")],
+    head: Annotated[Path, typer.Argument(help="The run after.")],
+    threshold: Annotated[
+        str, typer.Option("--threshold", metavar="SHARE", help="How much worse counts as a regression.")
+    ] = "5%",
+    form: Annotated[Format, typer.Option("--format", help="How to tell it.")] = "text",
+) -> None:
+    """Set two runs against each other: every metric before and after, its ratio with an interval, a verdict.
+
+    Exits with 0 where nothing got worse, 3 where something did, 4 where the runs cannot be compared or one of them
+    lacks a cell.
+
+    Example: bench compare runs/main runs/branch --threshold 5% --format markdown
+    \f
+
+    Raises:
+        RunDirectoryError: one of them is no run's directory, or its manifest is damaged.
+        ConfigError: the threshold is no share.
+
+    """  # noqa: D301 - a real form feed, which ends what `--help` shows
+    comparison = compare_runs(base, head, threshold_of(threshold))
+    typer.echo(told(comparison, form))
+    raise typer.Exit(comparison.exit_code)
 
 
 def write_report(run: Run, out: Path) -> Path:
