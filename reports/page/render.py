@@ -17,7 +17,7 @@ from profiles.record import CellRecord
 from reports.charts import bars, curves
 from reports.claims.effects import BASELINE, OTHER
 from reports.claims.pairs import settings
-from reports.page import answer, breakdown, claims, energies, instruments, listings, samples
+from reports.page import answer, breakdown, claims, energies, instruments, listings, pipelines, samples
 from reports.page.tables import Identity, Table, identity, metric_table
 from reports.rows.claims import CheckRow, ClaimRow
 from reports.rows.details import FILES
@@ -87,6 +87,7 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "stage_chart": bars.stage_chart("stages-chart", run.records),
         "stage_legend": _legend(run.records),
         "stage_tables": [table for table in (*stages, breakdown.loader_table(run.records, who)) if table],
+        "pipelines": pipelines.pipelines(run.records),
         "instruments": instruments.tables(run.records, who),
         "curves": curves.panels(run.cells),
         "models": _models(run),
