@@ -4,7 +4,8 @@ One table of keys, types and units. JSON files hold pydantic models, CSV files r
 fields are the columns.
 
 Schema versions:
-    1  first; what was added since has a default, so that older records are read: stages' energies, `CellRecord.step_s`.
+    1  first; what was added since has a default, so that older records are read: stages' energies,
+       `CellRecord.step_s`, `SampleMap.role` and its score.
 """
 
 import csv
@@ -350,12 +351,21 @@ class ImageScore(_Frozen):
     score: float
 
 
+SampleRole = Literal["worst", "best", "sample"]
+
+
 class SampleMap(_Frozen):
-    """A picture under `maps/`: image, mask, reconstruction and anomaly map side by side."""
+    """A picture under `maps/`: image, mask, reconstruction and anomaly map side by side.
+
+    `segmentation_auroc` is of this image's pixels alone, in percent; the defective image where it is lowest is the
+    `worst`, that where it is highest the `best`. Without a mark in its mask an image has none.
+    """
 
     image: str
     defect: str
     file: str
+    role: SampleRole = "sample"
+    segmentation_auroc: float | None = None
 
 
 class CellRecord(_Frozen):

@@ -17,7 +17,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from reports.words.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL
+from reports.words.palette import MODELS, PHASES, STAGES, UNKNOWN, UNKNOWN_MODEL
 
 INK, PAPER, RULE, ACCENT, ON_STAGE = "#010101", "#fefefe", "#d0d0d1", "#b00201", "#010203"
 """Stand-ins for the page's own colours."""
@@ -33,6 +33,7 @@ _VARIABLES = (
         ON_STAGE: "var(--on-stage)",
     }
     | {colour: f"var(--stage-{stage})" for stage, colour in STAGES.items()}
+    | {colour: f"var(--phase-{phase})" for phase, colour in PHASES.items()}
     | {UNKNOWN: "var(--stage-unknown)", UNKNOWN_MODEL: "var(--model-unknown)"}
     | {colour: f"var(--model-{model})" for model, colour in MODELS.items()}
 )

@@ -14,7 +14,7 @@ from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from profiles.record import CellRecord
-from reports.charts import bars, curves
+from reports.charts import bars, curves, power, tradeoff
 from reports.claims.effects import BASELINE, OTHER
 from reports.claims.pairs import settings
 from reports.page import answer, breakdown, claims, energies, instruments, listings, pipelines, samples
@@ -25,7 +25,17 @@ from reports.rows.metrics import ACCURACY, TIMING, MetricRow
 from reports.source.load import Run
 from reports.source.published import HARDWARE
 from reports.words.format import visible
-from reports.words.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL, in_order, stage_class, stage_label
+from reports.words.palette import (
+    MODELS,
+    PHASES,
+    STAGES,
+    UNKNOWN,
+    UNKNOWN_MODEL,
+    in_order,
+    phase_class,
+    stage_class,
+    stage_label,
+)
 
 
 class Rows(NamedTuple):
@@ -51,7 +61,7 @@ def render(run: Run, rows: Rows) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["visible"] = visible
+    templates.filters |= {"visible": visible, "phase_class": phase_class}
     return templates.get_template("page.html.j2").render(
         run=run,
         style=Markup(style),  # noqa: S704 - our own file
@@ -89,6 +99,11 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "stage_tables": [table for table in (*stages, breakdown.loader_table(run.records, who)) if table],
         "pipelines": pipelines.pipelines(run.records),
         "instruments": instruments.tables(run.records, who),
+        "power": power.power_panels(run.cells),
+        "tradeoffs": [
+            (word, tradeoff.tradeoff_chart(f"tradeoff-{word}", run.records, cost))
+            for cost, word in tradeoff.COSTS.items()
+        ],
         "curves": curves.panels(run.cells),
         "models": _models(run),
         "strips": samples.strips(run.cells),
@@ -112,6 +127,7 @@ def _rest(run: Run, rows: Rows) -> dict[str, object]:
         "gaps": listings.not_measured(run, [*rows.accuracy, *rows.timing, *rows.energy]),
         "files": ["auroc.csv", "timing.csv", "energy.csv", "claims.csv", "published.csv", *FILES],
         "stage_colours": {**STAGES, "unknown": UNKNOWN},
+        "phase_colours": PHASES,
         "model_colours": {**MODELS, "unknown": UNKNOWN_MODEL},
     }
 

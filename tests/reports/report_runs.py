@@ -14,6 +14,7 @@ from profiles.record import (
     CellRecord,
     CellStatus,
     Closure,
+    EnergyRow,
     EnergyTotal,
     Environment,
     EpochRow,
@@ -27,6 +28,7 @@ from profiles.record import (
     StageTotal,
     Status,
     StepTime,
+    TelemetryRow,
     Verdict,
     WindowCell,
     write_csv,
@@ -343,6 +345,32 @@ def write_cell(run: Path, spec: Spec) -> Path:
         for sample in spec.samples:
             if sample.file.startswith("maps/") and "/" not in sample.file.removeprefix("maps/"):
                 Image.radial_gradient("L").resize((256, 64)).save(folder / sample.file, format="PNG")
+    return folder
+
+
+def write_telemetry(run: Path, spec: Spec, rows: int = 600) -> Path:
+    """Write what two devices told every tenth of a second, idle, then in training, then in evaluation."""
+    folder = run / "cells" / spec.name
+    samples = [
+        TelemetryRow(*(900.0 + 0.1 * n, device, 250.0 + n % 7 if device == "cuda:0" else None, float(n % 100)),
+                     *(None,) * 12, 1, "")
+        for n in range(rows)
+        for device in ("cuda:0", "cpu")
+    ]  # fmt: skip
+    write_csv(folder / "telemetry.csv", TelemetryRow._fields, samples)
+    length_s = 0.1 * rows
+    stretches = [
+        ("train", 0, 0.1, 0.1),
+        ("train", 1, 0.2, 0.3),
+        ("validation", 1, 0.5, 0.1),
+        ("evaluation", 1, 0.7, 0.2),
+    ]
+    energy = [
+        EnergyRow(phase, epoch, device, 900.0 + at * length_s, part * length_s, 90.0, 1.0, "counter", 60.0, "", "")  # type: ignore[arg-type]
+        for phase, epoch, at, part in stretches
+        for device in ("cuda:0", "cpu")
+    ]
+    write_csv(folder / "energy.csv", EnergyRow._fields, energy)
     return folder
 
 
