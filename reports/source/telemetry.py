@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-POINTS = 240
+POINTS = 200
 _COLUMNS = ["time_s", "device", "power_w", "utilization_pct"]
 _JOINED = frozenset({"train", "validation"})
 _GAP_S = 0.5
