@@ -13,6 +13,10 @@ from reports.claims.alone import checks
 from reports.claims.verdicts import claim_rows
 from reports.compare.comparison import compare_runs, threshold_of
 from reports.compare.words import Format, told
+from reports.export.benchmark import benchmarks
+from reports.export.summary import FILE as SUMMARY
+from reports.export.summary import summary
+from reports.page.answer import answers
 from reports.page.render import Rows, render
 from reports.rows.claims import CheckRow, ClaimRow
 from reports.rows.details import FILES
@@ -35,7 +39,7 @@ def report(
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Write a run's report: index.html and its tables as CSV.
+    """Write a run's report: index.html, its tables as CSV, a summary for pull requests, files for dashboards.
 
     The run may be finished, still going, or have failed cells: the report shows what there is and says what
     is missing.
@@ -103,11 +107,20 @@ def write_report(run: Run, out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         for table in _tables(rows, run.records):
             write_csv(out / table.file, table.columns, table.rows)
+        for file, text in _texts(run, rows):
+            (out / file).write_text(text, encoding="utf-8")
         (out / "index.html").write_text(page, encoding="utf-8")
     except OSError as error:
         got = error.strerror or "a folder that cannot be written"
         raise RunDirectoryError(out, got=got, expected="a folder to write", fix="name another with --out") from error
     return out / "index.html"
+
+
+def _texts(run: Run, rows: Rows) -> list[tuple[str, str]]:
+    """Return what other tools read, by file."""
+    found = answers(run.records, rows.claims)
+    told = summary(run, found, [*rows.timing, *rows.accuracy, *rows.energy], rows.claims)
+    return [(SUMMARY, told), *benchmarks(run.records)]
 
 
 class _Table(NamedTuple):

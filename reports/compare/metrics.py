@@ -17,6 +17,7 @@ import numpy as np
 
 from profiles.ratio import Ratio, paired_ratio, ratio_of_samples
 from reports.claims.pairs import metric_value
+from reports.rows.metrics import BETTER_HIGH, NO_SIDE
 from reports.source.load import Cell, Run, read_epoch_energies
 
 Verdict = Literal["regression", "improvement", "worse", "better", "no change", "unclear", "not tested"]
@@ -25,10 +26,6 @@ Verdict = Literal["regression", "improvement", "worse", "better", "no change", "
 EVERY_CELL = "all cells"
 
 _CONFIDENCE = 0.95
-_HIGHER_IS_BETTER = frozenset(
-    {"segmentation_auroc", "detection_auroc", "aupro_30", "average_precision", "windows_per_second"}
-)
-_NO_SIDE = frozenset({"best_epoch", "parameters"})
 _FEWEST = 2
 _MOST_FOLLOWING = 0.9
 
@@ -70,7 +67,7 @@ def compared(base: Run, head: Run, threshold: float) -> list[Compared]:
     before = {cell.name: cell for cell in base.cells if cell.record}
     pairs = [(before[cell.name], cell) for cell in head.cells if cell.record and cell.name in before]
     found = [row for pair in pairs for row in _of_cell(*pair)]
-    metrics = dict.fromkeys((row.metric, row.unit) for row in found if row.metric not in _NO_SIDE)
+    metrics = dict.fromkeys((row.metric, row.unit) for row in found if row.metric not in NO_SIDE)
     cells = [_judged(row, threshold) for row in found]
     confidence = 1.0 - (1.0 - _CONFIDENCE) / max(1, len(metrics))
     together = [
@@ -171,7 +168,7 @@ def _of_run(cells: list[Verdict]) -> Verdict:
 
 def _verdict(ratio: Ratio, metric: str, threshold: float) -> Verdict:
     value, low, high = ratio[:3]
-    if metric in _HIGHER_IS_BETTER:
+    if metric in BETTER_HIGH:
         value, low, high = 1.0 / value, 1.0 / high, 1.0 / low
     most, least = 1.0 + threshold, 1.0 / (1.0 + threshold)
     if value > most and low > 1.0:

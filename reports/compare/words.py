@@ -8,6 +8,7 @@ from typing import Literal
 from reports.compare.differences import Difference
 from reports.compare.metrics import EVERY_CELL, Compared
 from reports.words.format import between, count, listed, metric_name, number, percent, ratio, scale, short, visible
+from reports.words.markdown import line, plain
 
 Format = Literal["text", "markdown", "json"]
 Outcome = Literal["no regression", "regression", "not comparable", "incomplete"]
@@ -98,24 +99,12 @@ def _text(comparison: Comparison) -> str:
 
 
 def _markdown(comparison: Comparison) -> str:
-    lines = [f"### {_plain(comparison.base)} → {_plain(comparison.head)}", "", _plain(headline(comparison)), ""]
-    lines += [f"- {_plain(_difference(difference))}" for difference in comparison.differences]
+    lines = [f"### {plain(comparison.base)} → {plain(comparison.head)}", "", plain(headline(comparison)), ""]
+    lines += [f"- {plain(_difference(difference))}" for difference in comparison.differences]
     if comparison.outcome != "not comparable":
-        lines += ["", _line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
-        lines += [_line(_cells(row)) for row in _worth_telling(comparison.rows)]
+        lines += ["", line(_COLUMNS), line(["---"] * len(_COLUMNS))]
+        lines += [line(_cells(row)) for row in _worth_telling(comparison.rows)]
     return "\n".join(lines)
-
-
-def _line(fields: "tuple[str, ...] | list[str]") -> str:
-    return f"| {' | '.join(map(_plain, fields))} |"
-
-
-def _plain(text: str) -> str:
-    """Return *text*, which is data, so that Markdown shows it as it is."""
-    escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;")
-    for mark in "\\`*_[]|#!~$@":
-        escaped = escaped.replace(mark, f"\\{mark}")
-    return escaped
 
 
 def _json(comparison: Comparison) -> str:

@@ -36,6 +36,12 @@ from profiles.record import CellRecord, Metric
 from reports.source.published import published
 
 ACCURACY = ("segmentation_auroc", "detection_auroc", "aupro_30", "average_precision")
+BETTER_HIGH = frozenset({*ACCURACY, "windows_per_second"})
+"""Metrics of which more is better; of all others less is."""
+
+NO_SIDE = frozenset({"best_epoch", "parameters"})
+"""Metrics of which neither is better."""
+
 TIMING = ("time_per_epoch", "training_time", "best_epoch", "windows_per_second", "peak_memory")
 
 

@@ -15,6 +15,9 @@ app = typer.Typer()
 app.command("report")(report)
 FILES = {
     "index.html",
+    "summary.md",
+    "benchmark-smaller.json",
+    "benchmark-bigger.json",
     *(f"{name}.csv" for name in ("auroc", "timing", "stages", "energy", "claims", "published")),
     *(
         f"{name}.csv"
