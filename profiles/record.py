@@ -5,7 +5,7 @@ fields are the columns.
 
 Schema versions:
     1  first; what was added since has a default, so that older records are read: stages' energies,
-       `CellRecord.step_s`, `SampleMap.role` and its score.
+       `CellRecord.step_s`, `CellRecord.work`, `SampleMap.role` and its score, `Environment.flops_per_s`.
 """
 
 import csv
@@ -343,6 +343,18 @@ class EnergyTotal(_Frozen):
     reason: str | None = None
 
 
+class StageWork(_Frozen):
+    """What one stage of a training step is for one window: FLOPs of matrix products, and the least bytes it moves.
+
+    Both are counted and not measured; the weights that a batch reads are shared out over its windows.
+    """
+
+    stage: str
+    direction: Direction
+    flops: int
+    least_bytes: float
+
+
 class ImageScore(_Frozen):
     """A test image's detection score: the largest value of its anomaly map."""
 
@@ -410,6 +422,7 @@ class CellRecord(_Frozen):
     samples: tuple[SampleMap, ...]
     caveats: tuple[str, ...]
     step_s: tuple[float, ...] = ()
+    work: tuple[StageWork, ...] = ()
 
     def result_rows(self) -> list[ResultRow]:
         """Return the cell's rows of `results.csv`."""
@@ -468,7 +481,11 @@ class Capability(_Frozen):
 
 
 class Environment(_Frozen):
-    """`environment.json`: the machine and its software. What could not be read is absent, never 0."""
+    """`environment.json`: the machine and its software. What could not be read is absent, never 0.
+
+    `flops_per_s` and `bytes_per_s` are the most that was seen of the device before the run: a float32 matrix product,
+    a copy.
+    """
 
     device: str
     device_name: str
@@ -484,6 +501,8 @@ class Environment(_Frozen):
     python: str
     packages: dict[str, str]
     capabilities: tuple[Capability, ...]
+    flops_per_s: float | None = None
+    bytes_per_s: float | None = None
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -14,10 +14,11 @@ from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from profiles.record import CellRecord
-from reports.charts import bars, curves, power, tradeoff
+from reports.charts import bars, curves, power, roofline, tradeoff
 from reports.claims.effects import BASELINE, OTHER
 from reports.claims.pairs import settings
 from reports.page import answer, breakdown, claims, energies, instruments, listings, pipelines, samples
+from reports.page.roofline import roofline_table
 from reports.page.tables import Identity, Table, identity, metric_table
 from reports.rows.claims import CheckRow, ClaimRow
 from reports.rows.details import FILES
@@ -85,6 +86,7 @@ def _answer(records: list[CellRecord], tested: list[ClaimRow]) -> dict[str, obje
 def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
     single = [row for row in rows.accuracy if row.level == "cell"]
     means = [row for row in rows.accuracy if row.level != "cell"]
+    work = roofline.points(run.records, run.environment)
     stages = [breakdown.stage_table(phase, run.records, who) for phase in breakdown.PHASES]
     return {
         "cells": listings.cells_table(run),
@@ -97,6 +99,8 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "stage_chart": bars.stage_chart("stages-chart", run.records),
         "stage_legend": _legend(run.records),
         "stage_tables": [table for table in (*stages, breakdown.loader_table(run.records, who)) if table],
+        "roofline": roofline.roofline_chart("roofline-chart", work, run.environment),
+        "roofline_table": roofline_table(work, run.environment),
         "pipelines": pipelines.pipelines(run.records),
         "instruments": instruments.tables(run.records, who),
         "power": power.power_panels(run.cells),

@@ -26,6 +26,7 @@ from profiles.record import (
     SampleMap,
     StageEnergy,
     StageTotal,
+    StageWork,
     Status,
     StepTime,
     TelemetryRow,
@@ -167,6 +168,11 @@ def record(spec: Spec) -> CellRecord:
         image_scores=(),
         samples=spec.samples,
         caveats=spec.caveats,
+        work=tuple(
+            StageWork(stage=stage, direction=way, flops=flops, least_bytes=flops / intensity)  # type: ignore[arg-type]
+            for stage, flops, intensity in (("attention", 1_400_000, 25.0), ("feed_forward", 2_700_000, 40.0))
+            for way in ("forward", "backward")
+        ),
     )
 
 
@@ -299,7 +305,7 @@ def unmetered(spec: Spec) -> Spec:
     return replace(spec, energy_totals=totals, stage_energies=parts)
 
 
-NEW_KEYS = {"loader_totals", "closures", "observations", "verdict", "energy_totals", "stage_energies"}
+NEW_KEYS = {"loader_totals", "closures", "observations", "verdict", "energy_totals", "stage_energies", "work", "step_s"}
 NEW_STAGE_KEYS = {"tag", "spread_s", "share_spread", "busy_s", "busy_tag", "busy_reason"}
 
 
@@ -411,6 +417,8 @@ def environment() -> Environment:
             Capability(name="energy_counter", available=False, detail="no NVIDIA driver on this machine"),
             Capability(name="monotonic_clock", available=True, detail="resolution 1 ns"),
         ),
+        flops_per_s=50e9,
+        bytes_per_s=10e9,
     )
 
 

@@ -99,6 +99,7 @@ def test_every_chart_is_drawn(page: Chrome) -> None:
     assert found == {
         "Time per epoch": 1,
         "Stages": 1,
+        "Roofline": 1,
         "Power and utilisation": 3,
         "Loss": 7,
         "Segmentation AUROC": 2,

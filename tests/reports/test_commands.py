@@ -21,7 +21,17 @@ FILES = {
     *(f"{name}.csv" for name in ("auroc", "timing", "stages", "energy", "claims", "published")),
     *(
         f"{name}.csv"
-        for name in ("loader", "verdicts", "closure", "steps", "windows", "routes", "phase_energy", "stage_energy")
+        for name in (
+            "loader",
+            "verdicts",
+            "closure",
+            "steps",
+            "windows",
+            "routes",
+            "phase_energy",
+            "stage_energy",
+            "work",
+        )
     ),
 }
 

@@ -122,6 +122,7 @@ def test_sections_stand_in_their_order(build: Build) -> None:
         "Accuracy",
         "Time and memory",
         "Stages",
+        "Arithmetic",
         "Thesis pipeline against fast",
         "Can the times be trusted?",
         "Energy",
