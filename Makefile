@@ -7,13 +7,14 @@ DEMO ?= demo
 BASE ?= origin/main
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo fast-transformers test check format lint types layers pytest
+.PHONY: help demo fast-transformers axe test check format lint types layers pytest
 .PHONY: benchmark-pipelines benchmarks gate gate-experiment proxies clean
 
 help:
 	@echo "make demo     set up .venv, run the smoke suite, build its report and say where it is"
 	@echo "make fast-transformers"
 	@echo "              install the attention backend that the thesis used; it is built once, which takes minutes"
+	@echo "make axe      install the accessibility checker that the browser tests use (needs npm)"
 	@echo "make test     set up what tests need and run all checks and tests"
 	@echo "make check    the same without setting up: format, lint, types, layers, tests"
 	@echo "make format   format the code"
@@ -50,7 +51,16 @@ $(VENV)/.fast-transformers: constraints.txt .ci/fast-transformers | $(VENV)/.ben
 
 fast-transformers: $(VENV)/.fast-transformers
 
-test: $(VENV)/.test $(VENV)/.fast-transformers
+AXE := tests/reports/node_modules/axe-core/axe.min.js
+
+$(AXE): tests/reports/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed: it brings axe-core, by which the report's page is tested" >&2; exit 1; }
+	npm ci --prefix tests/reports --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+axe: $(AXE)
+
+test: $(VENV)/.test $(VENV)/.fast-transformers $(AXE)
 	$(MAKE) check
 
 check: lint types layers pytest
@@ -89,4 +99,4 @@ proxies:
 	$(BIN)/python -m tests.benchmarks.proxies
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) tests/reports/node_modules

@@ -32,6 +32,7 @@ app.add_typer(data, name="data")
 
 app.command("run")(harness.commands.run)
 app.command("report")(reports.commands.report)
+app.command("compare")(reports.commands.compare)
 app.command("suites")(harness.commands.suites)
 data.command("download")(harness.commands.download_data)
 data.command("verify")(harness.commands.verify_data)

@@ -23,7 +23,7 @@ from harness.result import write_results
 from harness.run import run_cells
 from harness.synthesize import synthesize
 from harness.version import version
-from profiles.environment import environment
+from profiles.environment import environment, measured_environment
 from profiles.errors import ConfigError, InterruptedRunError, RunDirectoryError
 from profiles.record import Environment, Manifest, RunStatus, read_model
 
@@ -168,7 +168,7 @@ def _describe(directory: RunDirectory, config: RunConfig, cells: list[Cell], dev
     """Write what the run is: manifest, environment, configuration, and a folder for each cell."""
     program = version()
     write_atomically(directory.config, config.to_toml().encode())
-    write_model(directory.environment, environment(device))
+    write_model(directory.environment, measured_environment(device))
     for cell in cells:
         directory.cell(cell.name).create()
     write_results(directory, cells)

@@ -9,20 +9,24 @@ import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from harness.evaluation import Evaluated, spread_over_defects
 from harness.images import read_image
-from profiles.record import SampleMap
+from profiles.record import SampleMap, SampleRole
 
 GAP = 4
 
 
 def save_samples(evaluated: Evaluated, count: int, folder: Path) -> list[SampleMap]:
-    """Write strips of image, mask, reconstruction and anomaly map; the maps share a scale, 0 to their largest value."""
+    """Write strips of image, mask, reconstruction and anomaly map; the maps share a scale, 0 to their largest value.
+
+    The worst and the best defective image come first, then others, spread over the defects.
+    """
     side = evaluated.maps_ihw.shape[-1]
     scale = float(evaluated.maps_ihw.max()) or 1.0
-    samples = []
-    for index in spread_over_defects(evaluated.images, count):
+    aurocs, samples = _own_aurocs(evaluated), []
+    for index, role in _chosen(evaluated, aurocs, count):
         image = evaluated.images[index]
         heat = colormaps["inferno"](evaluated.maps_ihw[index] / scale)[..., :3]
         panels = [
@@ -33,8 +37,35 @@ def save_samples(evaluated: Evaluated, count: int, folder: Path) -> list[SampleM
         ]
         file = f"{image.defect}-{image.path.stem}.png"
         Image.fromarray(_side_by_side(panels)).save(folder / file)
-        samples.append(SampleMap(image=f"{image.defect}/{image.path.name}", defect=image.defect, file=f"maps/{file}"))
+        samples.append(
+            SampleMap(
+                image=f"{image.defect}/{image.path.name}",
+                defect=image.defect,
+                file=f"maps/{file}",
+                role=role,
+                segmentation_auroc=aurocs.get(index),
+            )
+        )
     return samples
+
+
+def _own_aurocs(evaluated: Evaluated) -> dict[int, float]:
+    """Return, in percent, how well each map tells its own image's marked pixels from the others."""
+    return {
+        index: 100.0 * float(roc_auc_score(mask_hw.ravel(), map_hw.ravel()))
+        for index, (mask_hw, map_hw) in enumerate(zip(evaluated.masks_ihw, evaluated.maps_ihw, strict=True))
+        if mask_hw.any() and not mask_hw.all()
+    }
+
+
+def _chosen(evaluated: Evaluated, aurocs: dict[int, float], count: int) -> list[tuple[int, SampleRole]]:
+    """Choose *count* images: the worst, the best, and others in turn over the defects."""
+    roles: dict[int, SampleRole] = {}
+    if aurocs:
+        roles[min(aurocs, key=aurocs.__getitem__)] = "worst"
+        roles.setdefault(max(aurocs, key=aurocs.__getitem__), "best")
+    order = dict.fromkeys([*roles, *spread_over_defects(evaluated.images, len(evaluated.images))])
+    return [(index, roles.get(index, "sample")) for index in order][:count]
 
 
 def _side_by_side(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

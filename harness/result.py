@@ -19,9 +19,10 @@ from harness.pipelines.table import PIPELINES
 from harness.scores import Scores
 from harness.summary import Tables
 from harness.training import Trainer
+from harness.work import stage_work
 from profiles.energy.telemetry import Telemetry
 from profiles.memory import PeakMemory
-from profiles.record import CellRecord, Metric, ResultRow, read_model, write_csv
+from profiles.record import CellRecord, Metric, ResultRow, StageWork, read_model, write_csv
 from profiles.watchers import watchers
 
 
@@ -83,9 +84,16 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         samples=tuple(save_samples(evaluated, evaluation.samples, folder.maps)),
         caveats=tuple(caveats),
         attention_backend=backend_of(cell, config),
+        work=tuple(_work(cell, context, trainer)),
+        step_s=tuple(step_ns / 1e9 for step_ns in trainer.at.step_ns),
     )
     write_model(folder.record, record)
     return record
+
+
+def _work(cell: Cell, context: Context, trainer: Trainer) -> list[StageWork]:
+    attention = sum(parameter.numel() for name, parameter in trainer.model.named_parameters() if ".attention." in name)
+    return stage_work(cell.model, context.config.model, context.config.training.batch_size, attention)
 
 
 def _metrics(

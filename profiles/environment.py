@@ -13,6 +13,7 @@ import torch
 from profiles.energy.host import Host, packages
 from profiles.energy.nvml import NvmlBoard
 from profiles.energy.readings import Source
+from profiles.rate import rates
 from profiles.record import Capability, Environment
 from profiles.watchers import watched
 
@@ -53,6 +54,13 @@ def environment(device: torch.device) -> Environment:
         packages=_packages(),
         capabilities=capabilities(),
     )
+
+
+def measured_environment(device: torch.device) -> Environment:
+    """Describe this machine, and measure what its device can do at best; that takes a second."""
+    found = rates(device, torch.float32)
+    peaks = {"flops_per_s": found.flops_per_s, "bytes_per_s": found.bytes_per_s}
+    return environment(device).model_copy(update=peaks)
 
 
 def cpu_name() -> str:

@@ -4,7 +4,8 @@ One table of keys, types and units. JSON files hold pydantic models, CSV files r
 fields are the columns.
 
 Schema versions:
-    1  first.
+    1  first; what was added since has a default, so that older records are read: stages' energies,
+       `CellRecord.step_s`, `CellRecord.work`, `SampleMap.role` and its score, `Environment.flops_per_s`.
 """
 
 import csv
@@ -343,6 +344,18 @@ class EnergyTotal(_Frozen):
     reason: str | None = None
 
 
+class StageWork(_Frozen):
+    """What one stage of a training step is for one window: FLOPs of matrix products, and the least bytes it moves.
+
+    Both are counted and not measured; the weights that a batch reads are shared out over its windows.
+    """
+
+    stage: str
+    direction: Direction
+    flops: int
+    least_bytes: float
+
+
 class ImageScore(_Frozen):
     """A test image's detection score: the largest value of its anomaly map."""
 
@@ -351,19 +364,28 @@ class ImageScore(_Frozen):
     score: float
 
 
+SampleRole = Literal["worst", "best", "sample"]
+
+
 class SampleMap(_Frozen):
-    """A picture under `maps/`: image, mask, reconstruction and anomaly map side by side."""
+    """A picture under `maps/`: image, mask, reconstruction and anomaly map side by side.
+
+    `segmentation_auroc` is of this image's pixels alone, in percent; the defective image where it is lowest is the
+    `worst`, that where it is highest the `best`. Without a mark in its mask an image has none.
+    """
 
     image: str
     defect: str
     file: str
+    role: SampleRole = "sample"
+    segmentation_auroc: float | None = None
 
 
 class CellRecord(_Frozen):
     """Everything measured of one cell: one model on one category, by one pipeline, from one seed.
 
     `record.json`. `batch_size`, `steps_per_epoch` and `windows_per_epoch` describe a whole epoch, whether or not
-    one was run. `attention_backend` is whose attention ran.
+    one was run; `step_s` are the steps that were measured where none was. `attention_backend` is whose attention ran.
     """
 
     schema_version: Literal[1] = 1
@@ -401,6 +423,8 @@ class CellRecord(_Frozen):
     samples: tuple[SampleMap, ...]
     caveats: tuple[str, ...]
     attention_backend: str | None = None
+    step_s: tuple[float, ...] = ()
+    work: tuple[StageWork, ...] = ()
 
     def result_rows(self) -> list[ResultRow]:
         """Return the cell's rows of `results.csv`."""
@@ -459,7 +483,11 @@ class Capability(_Frozen):
 
 
 class Environment(_Frozen):
-    """`environment.json`: the machine and its software. What could not be read is absent, never 0."""
+    """`environment.json`: the machine and its software. What could not be read is absent, never 0.
+
+    `flops_per_s` and `bytes_per_s` are the most that was seen of the device before the run: a float32 matrix product,
+    a copy.
+    """
 
     device: str
     device_name: str
@@ -475,6 +503,8 @@ class Environment(_Frozen):
     python: str
     packages: dict[str, str]
     capabilities: tuple[Capability, ...]
+    flops_per_s: float | None = None
+    bytes_per_s: float | None = None
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -1,4 +1,4 @@
-"""`bench report`: HTML and CSV from a run, finished or still going."""
+"""`bench report`: HTML and CSV from a run, finished or still going. `bench compare`: two runs, and a verdict."""
 
 import webbrowser
 from collections.abc import Sequence
@@ -11,6 +11,12 @@ from profiles.errors import NothingMeasuredError, RunDirectoryError
 from profiles.record import CellRecord, write_csv
 from reports.claims.alone import checks
 from reports.claims.verdicts import claim_rows
+from reports.compare.comparison import compare_runs, threshold_of
+from reports.compare.words import Format, told
+from reports.export.benchmark import benchmarks
+from reports.export.summary import FILE as SUMMARY
+from reports.export.summary import summary
+from reports.page.answer import answers
 from reports.page.render import Rows, render
 from reports.rows.claims import CheckRow, ClaimRow
 from reports.rows.details import FILES
@@ -33,7 +39,7 @@ def report(
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Write a run's report: index.html and its tables as CSV.
+    """Write a run's report: index.html, its tables as CSV, a summary for pull requests, files for dashboards.
 
     The run may be finished, still going, or have failed cells: the report shows what there is and says what
     is missing.
@@ -56,6 +62,32 @@ def report(
         webbrowser.open(page.resolve().as_uri())
 
 
+def compare(
+    base: Annotated[Path, typer.Argument(help="The run before.")],
+    head: Annotated[Path, typer.Argument(help="The run after.")],
+    threshold: Annotated[
+        str, typer.Option("--threshold", metavar="SHARE", help="How much worse counts as a regression.")
+    ] = "5%",
+    form: Annotated[Format, typer.Option("--format", help="How to tell it.")] = "text",
+) -> None:
+    """Set two runs against each other: every metric before and after, its ratio with an interval, a verdict.
+
+    Exits with 0 where nothing got worse, 3 where something did, 4 where the runs cannot be compared or one of them
+    lacks a cell.
+
+    Example: bench compare runs/main runs/branch --threshold 5% --format markdown
+    \f
+
+    Raises:
+        RunDirectoryError: one of them is no run's directory, or its manifest is damaged.
+        ConfigError: the threshold is no share.
+
+    """  # noqa: D301 - a real form feed, which ends what `--help` shows
+    comparison = compare_runs(base, head, threshold_of(threshold))
+    typer.echo(told(comparison, form))
+    raise typer.Exit(comparison.exit_code)
+
+
 def write_report(run: Run, out: Path) -> Path:
     """Write the page and the CSV files into *out*, made where it is missing, and return the page's path.
 
@@ -75,11 +107,20 @@ def write_report(run: Run, out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         for table in _tables(rows, run.records):
             write_csv(out / table.file, table.columns, table.rows)
+        for file, text in _texts(run, rows):
+            (out / file).write_text(text, encoding="utf-8")
         (out / "index.html").write_text(page, encoding="utf-8")
     except OSError as error:
         got = error.strerror or "a folder that cannot be written"
         raise RunDirectoryError(out, got=got, expected="a folder to write", fix="name another with --out") from error
     return out / "index.html"
+
+
+def _texts(run: Run, rows: Rows) -> list[tuple[str, str]]:
+    """Return what other tools read, by file."""
+    found = answers(run.records, rows.claims)
+    told = summary(run, found, [*rows.timing, *rows.accuracy, *rows.energy], rows.claims)
+    return [(SUMMARY, told), *benchmarks(run.records)]
 
 
 class _Table(NamedTuple):

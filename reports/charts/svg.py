@@ -17,7 +17,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from reports.words.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL
+from reports.words.palette import MODELS, PHASES, STAGES, UNKNOWN, UNKNOWN_MODEL
 
 INK, PAPER, RULE, ACCENT, ON_STAGE = "#010101", "#fefefe", "#d0d0d1", "#b00201", "#010203"
 """Stand-ins for the page's own colours."""
@@ -33,6 +33,7 @@ _VARIABLES = (
         ON_STAGE: "var(--on-stage)",
     }
     | {colour: f"var(--stage-{stage})" for stage, colour in STAGES.items()}
+    | {colour: f"var(--phase-{phase})" for phase, colour in PHASES.items()}
     | {UNKNOWN: "var(--stage-unknown)", UNKNOWN_MODEL: "var(--model-unknown)"}
     | {colour: f"var(--model-{model})" for model, colour in MODELS.items()}
 )
@@ -51,6 +52,8 @@ _STYLE: dict[Any, Any] = {  # matplotlib's keys are one Literal of some 300 word
     "axes.spines.right": False,
     "hatch.linewidth": 1.0,
 }
+_TAIL = re.compile(r"(\.\d\d)\d+")
+"""What a coordinate has beyond a hundredth of a pixel."""
 
 
 @dataclass
@@ -113,6 +116,9 @@ def chart(ident: str, drawn: Figure, words: Words, title: str, description: str)
 def _finish(root: ET.Element, ident: str, words: Words) -> None:
     """Put in names, titles and the page's colours, and make every id the chart's own."""
     for element in list(root.iter()):
+        element.tail = None
+        if element.text and not element.text.strip():
+            element.text = None
         title = words.titles.get(element.get("id", ""))
         if title is not None:
             explanation = ET.Element(f"{{{_SVG}}}title")
@@ -132,6 +138,8 @@ def _own(name: str, value: str, ident: str) -> str:
         return f"{ident}-{value}"
     if name == "href":
         return value.replace("#", f"#{ident}-", 1)
+    if name == "d":
+        return _TAIL.sub(r"\1", " ".join(value.split()))
     value = value.replace("url(#", f"url(#{ident}-")
     return re.sub(r"#[0-9a-f]{6}\b", lambda match: _VARIABLES.get(match[0], match[0]), value)
 

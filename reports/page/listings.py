@@ -31,6 +31,7 @@ _LISTS = {
     "closure.csv": "Whether times add up",
     "steps.csv": "Time of a step under each instrument",
     "windows.csv": "Profiler windows",
+    "work.csv": "Arithmetic of stages",
     "routes.csv": "Clock against profiler",
     "phase_energy.csv": "Energy of each phase",
     "stage_energy.csv": "Energy of each stage",

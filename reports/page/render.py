@@ -14,10 +14,11 @@ from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from profiles.record import CellRecord
-from reports.charts import bars, curves
+from reports.charts import bars, curves, power, roofline, tradeoff
 from reports.claims.effects import BASELINE, OTHER
 from reports.claims.pairs import settings
-from reports.page import answer, breakdown, claims, energies, instruments, listings, samples
+from reports.page import answer, breakdown, claims, energies, instruments, listings, pipelines, samples
+from reports.page.roofline import roofline_table
 from reports.page.tables import Identity, Table, identity, metric_table
 from reports.rows.claims import CheckRow, ClaimRow
 from reports.rows.details import FILES
@@ -25,7 +26,17 @@ from reports.rows.metrics import ACCURACY, TIMING, MetricRow
 from reports.source.load import Run
 from reports.source.published import HARDWARE
 from reports.words.format import visible
-from reports.words.palette import MODELS, STAGES, UNKNOWN, UNKNOWN_MODEL, in_order, stage_class, stage_label
+from reports.words.palette import (
+    MODELS,
+    PHASES,
+    STAGES,
+    UNKNOWN,
+    UNKNOWN_MODEL,
+    in_order,
+    phase_class,
+    stage_class,
+    stage_label,
+)
 
 
 class Rows(NamedTuple):
@@ -51,7 +62,7 @@ def render(run: Run, rows: Rows) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["visible"] = visible
+    templates.filters |= {"visible": visible, "phase_class": phase_class}
     return templates.get_template("page.html.j2").render(
         run=run,
         style=Markup(style),  # noqa: S704 - our own file
@@ -75,6 +86,7 @@ def _answer(records: list[CellRecord], tested: list[ClaimRow]) -> dict[str, obje
 def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
     single = [row for row in rows.accuracy if row.level == "cell"]
     means = [row for row in rows.accuracy if row.level != "cell"]
+    work = roofline.points(run.records, run.environment)
     stages = [breakdown.stage_table(phase, run.records, who) for phase in breakdown.PHASES]
     return {
         "cells": listings.cells_table(run),
@@ -87,7 +99,15 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "stage_chart": bars.stage_chart("stages-chart", run.records),
         "stage_legend": _legend(run.records),
         "stage_tables": [table for table in (*stages, breakdown.loader_table(run.records, who)) if table],
+        "roofline": roofline.roofline_chart("roofline-chart", work, run.environment),
+        "roofline_table": roofline_table(work, run.environment),
+        "pipelines": pipelines.pipelines(run.records),
         "instruments": instruments.tables(run.records, who),
+        "power": power.power_panels(run.cells),
+        "tradeoffs": [
+            (word, tradeoff.tradeoff_chart(f"tradeoff-{word}", run.records, cost))
+            for cost, word in tradeoff.COSTS.items()
+        ],
         "curves": curves.panels(run.cells),
         "models": _models(run),
         "strips": samples.strips(run.cells),
@@ -111,6 +131,7 @@ def _rest(run: Run, rows: Rows) -> dict[str, object]:
         "gaps": listings.not_measured(run, [*rows.accuracy, *rows.timing, *rows.energy]),
         "files": ["auroc.csv", "timing.csv", "energy.csv", "claims.csv", "published.csv", *FILES],
         "stage_colours": {**STAGES, "unknown": UNKNOWN},
+        "phase_colours": PHASES,
         "model_colours": {**MODELS, "unknown": UNKNOWN_MODEL},
     }
 

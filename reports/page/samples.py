@@ -1,4 +1,7 @@
-"""Sample pictures of finished cells, embedded: image, mask, reconstruction and anomaly map side by side."""
+"""Sample pictures of finished cells, embedded: image, mask, reconstruction and anomaly map side by side.
+
+All pictures of a page share a number of bytes, so that it stays small however many cells it tells of.
+"""
 
 import base64
 import io
@@ -9,11 +12,15 @@ from PIL import Image, UnidentifiedImageError
 
 from profiles.record import SampleMap
 from reports.source.load import Cell, is_within
-from reports.words.format import count, short, visible
+from reports.words.format import count, number, short, visible
 
 MOST = 3
 
-_WIDEST = 960
+PICTURE_BYTES = 1_500_000
+"""What all embedded pictures may take together, before they are written as text."""
+
+_WIDTHS = (960, 720, 540, 400, 280)
+_QUALITY = 82
 _FOLDER = "maps"
 
 
@@ -25,6 +32,7 @@ class Sample(NamedTuple):
     height: int
     image: str
     defect: str
+    told: str
 
 
 class Strip(NamedTuple):
@@ -37,14 +45,16 @@ class Strip(NamedTuple):
 
 def strips(cells: tuple[Cell, ...]) -> list[Strip]:
     """Return the pictures of every cell whose record names some."""
-    return [_strip(cell) for cell in cells if cell.record is not None and cell.record.samples]
+    shown = [cell for cell in cells if cell.record is not None and cell.record.samples]
+    total = sum(len(_chosen(cell.record.samples)) for cell in shown if cell.record)
+    return [_strip(cell, PICTURE_BYTES // max(1, total)) for cell in shown]
 
 
-def _strip(cell: Cell) -> Strip:
+def _strip(cell: Cell, most_bytes: int) -> Strip:
     samples = cell.record.samples if cell.record else ()
     shown, notes = [], []
     for chosen in _chosen(samples):
-        found = _read(cell, chosen)
+        found = _read(cell, chosen, most_bytes)
         if isinstance(found, Sample):
             shown.append(found)
         else:
@@ -55,12 +65,22 @@ def _strip(cell: Cell) -> Strip:
 
 
 def _chosen(samples: tuple[SampleMap, ...]) -> list[SampleMap]:
-    """Return up to `MOST` pictures, of as many different defects as there are."""
+    """Return up to `MOST` pictures: the worst and the best, then of as many different defects as there are."""
+    ranked = [sample for sample in samples if sample.role != "sample"]
     first = list({sample.defect: sample for sample in reversed(samples)}.values())[::-1]
-    return (first + [sample for sample in samples if sample not in first])[:MOST]
+    rest = [sample for sample in (*first, *samples) if sample not in ranked]
+    return (ranked + list(dict.fromkeys(rest)))[:MOST]
 
 
-def _read(cell: Cell, sample: SampleMap) -> Sample | str:
+def _told(sample: SampleMap) -> str:
+    """Return what a picture is, in words."""
+    auroc = (
+        "" if sample.segmentation_auroc is None else f"AUROC of its pixels {number(sample.segmentation_auroc)}\u00a0%"
+    )
+    return ", ".join(filter(None, (sample.role if sample.role != "sample" else "", auroc)))
+
+
+def _read(cell: Cell, sample: SampleMap, most_bytes: int) -> Sample | str:
     """Return the picture, drawn anew and no wider than the page needs; or why there is none."""
     name = sample.file.removeprefix(f"{_FOLDER}/")
     if not is_within(name, 1):
@@ -74,8 +94,18 @@ def _read(cell: Cell, sample: SampleMap) -> Sample | str:
         return f"{_FOLDER}/{short(name)} is missing."
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombWarning):
         return f"{_FOLDER}/{short(name)} is no readable PNG."
-    picture.thumbnail((_WIDEST, _WIDEST), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-    return Sample(url, picture.width, picture.height, visible(sample.image), visible(sample.defect))
+    picture, encoded = _encoded(picture, most_bytes)
+    url = f"data:image/jpeg;base64,{base64.b64encode(encoded).decode('ascii')}"
+    return Sample(url, picture.width, picture.height, visible(sample.image), visible(sample.defect), _told(sample))
+
+
+def _encoded(picture: Image.Image, most_bytes: int) -> tuple[Image.Image, bytes]:
+    """Return *picture* as a JPEG, as wide as *most_bytes* allow; the narrowest in any case."""
+    for width in _WIDTHS:
+        smaller = picture.copy()
+        smaller.thumbnail((width, width), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        smaller.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
+        if len(buffer.getvalue()) <= most_bytes:
+            break
+    return smaller, buffer.getvalue()

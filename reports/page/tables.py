@@ -12,25 +12,12 @@ from typing import NamedTuple
 from profiles.record import CellRecord
 from reports.rows.metrics import MetricRow
 from reports.source.published import image_side
-from reports.words.format import Scale, count, integer, number, scale, visible, with_spread
+from reports.words.format import Scale, count, integer, metric_name, number, scale, visible, with_spread
 
 _IDENTITY = ("category", "model", "pipeline", "seed")
 _PROVENANCE = ("device", "dtype", "torch", "commit")
 _COMMIT_LENGTH = 12
 _LEVELS = {"mean_all": "mean of all"}
-
-NAMES = {
-    "segmentation_auroc": "Segmentation AUROC",
-    "detection_auroc": "Detection AUROC",
-    "aupro_30": "AUPRO to FPR 0.3",
-    "average_precision": "Average precision",
-    "time_per_epoch": "Time per epoch",
-    "training_time": "Training time",
-    "best_epoch": "Best epoch",
-    "windows_per_second": "Throughput, windows",
-    "peak_memory": "Peak memory",
-    "parameters": "Trainable parameters",
-}
 
 
 class Entry(NamedTuple):
@@ -186,7 +173,7 @@ def _headings(metrics: list[str], scales: dict[str, Scale], beside: set[str]) ->
     columns: list[Column] = []
     for metric in metrics:
         unit = scales[metric].label
-        columns.append(Column(NAMES.get(metric, visible(metric).replace("_", " ").capitalize()), unit, numeric=True))
+        columns.append(Column(metric_name(metric), unit, numeric=True))
         if metric in beside:
             columns.append(Column("published", unit, numeric=True))
     return tuple(columns)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from profiles.bounds import ROUTES_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import UNATTRIBUTED, CellRecord, Closure, Observation, ProfilerWindow, StepState
 from reports.rows.energy import PhaseEnergyRow, StageEnergyRow, phase_energy_rows, stage_energy_rows
+from reports.rows.work import WorkRow, work_rows
 from reports.source.load import cell_name
 
 NOT_HELD = "the record does not hold it"
@@ -256,4 +257,5 @@ FILES = {
     "routes.csv": DetailFile(RouteRow._fields, route_rows),
     "phase_energy.csv": DetailFile(PhaseEnergyRow._fields, phase_energy_rows),
     "stage_energy.csv": DetailFile(StageEnergyRow._fields, stage_energy_rows),
+    "work.csv": DetailFile(WorkRow._fields, work_rows),
 }

@@ -12,6 +12,7 @@ and, after the columns that say which cell, `CellColumns`, the rows of `reports.
     closure.csv    ClosureRow, whether the times of one phase add up
     steps.csv      StepRow, how long a step takes without instrument, with the clock, in a window, after it
     windows.csv    WindowRow, one close look at a few steps and its profiler window
+    work.csv       reports.rows.work.WorkRow, one stage's arithmetic, traffic and rate in training
     routes.csv     RouteRow, one stage in one window, by the stage clock and by the profiler
 
     phase_energy.csv   PhaseEnergyRow, what one phase cost on one device
@@ -36,6 +37,12 @@ from profiles.record import CellRecord, Metric
 from reports.source.published import published
 
 ACCURACY = ("segmentation_auroc", "detection_auroc", "aupro_30", "average_precision")
+BETTER_HIGH = frozenset({*ACCURACY, "windows_per_second"})
+"""Metrics of which more is better; of all others less is."""
+
+NO_SIDE = frozenset({"best_epoch", "parameters"})
+"""Metrics of which neither is better."""
+
 TIMING = ("time_per_epoch", "training_time", "best_epoch", "windows_per_second", "peak_memory")
 
 

@@ -5,6 +5,7 @@ where it costs the cell its numbers, in `notes` where it does not.
 """
 
 import csv
+import math
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -180,6 +181,17 @@ def _validated(lines: list[list[str]], places: list[int]) -> tuple[EpochRow, ...
         except (ValidationError, IndexError):
             break
     return tuple(rows)
+
+
+def read_epoch_energies(path: Path, device: str) -> dict[int, float]:
+    """Return what *device* drew in training and validation of each epoch, of which every stretch is known."""
+    text = _text(path)
+    energies: dict[int, float] = {}
+    for row in csv.DictReader((text or "").splitlines()):
+        if row.get("device") == device and row.get("phase") in {"train", "validation"}:
+            epoch = int(row["epoch"])
+            energies[epoch] = energies.get(epoch, 0.0) + float(row["energy_j"] or math.nan)
+    return {epoch: energy_j for epoch, energy_j in energies.items() if epoch > 0 and math.isfinite(energy_j)}
 
 
 def _strays(run: Path, known: set[str]) -> list[str]:

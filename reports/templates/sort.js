@@ -5,9 +5,8 @@
 
   const key = (row, place) => {
     const cell = row.cells[place];
-    return cell.classList.contains("number") && cell.dataset.sort !== undefined
-      ? Number(cell.dataset.sort)
-      : cell.dataset.sort;
+    if (cell.classList.contains("number")) return cell.dataset.sort === undefined ? undefined : Number(cell.dataset.sort);
+    return cell.classList.contains("missing") ? undefined : cell.querySelector("bdi").textContent;
   };
 
   const compare = (a, b) =>

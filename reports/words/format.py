@@ -28,6 +28,18 @@ _MODELS = {
     "linformer": "Linformer",
     "fastformer": "Fastformer",
 }
+_METRICS = {
+    "segmentation_auroc": "Segmentation AUROC",
+    "detection_auroc": "Detection AUROC",
+    "aupro_30": "AUPRO to FPR 0.3",
+    "average_precision": "Average precision",
+    "time_per_epoch": "Time per epoch",
+    "training_time": "Training time",
+    "best_epoch": "Best epoch",
+    "windows_per_second": "Throughput, windows",
+    "peak_memory": "Peak memory",
+    "parameters": "Trainable parameters",
+}
 
 
 class Scale(NamedTuple):
@@ -116,6 +128,11 @@ def count(n: int, noun: str, plural: str | None = None) -> str:
 def model_name(model: str) -> str:
     """Return a model's name as prose has it."""
     return _MODELS.get(model, visible(model))
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric's name as a heading."""
+    return _METRICS.get(metric, visible(metric).replace("_", " ").capitalize())
 
 
 def listed(words: list[str], most: int = 6) -> str:

@@ -35,12 +35,20 @@ MODELS = {
 }
 """Model and colour of its lines; lines also differ in their dashes and markers."""
 
+PHASES = {"training": "#8fb7de", "calibration": "#d9b56a", "evaluation": "#a9cf9f"}
+"""Phase and colour of its band; training and validation take turns and are one."""
+
 UNKNOWN_MODEL = "#6b6f76"
 
 
 def stage_class(stage: str) -> str:
     """Return the class by which the page colours *stage*, whose name is data and never becomes one."""
     return f"stage-{stage}" if stage in STAGES else "stage-unknown"
+
+
+def phase_class(phase: str) -> str:
+    """Return the class by which the page colours *phase*'s band."""
+    return f"phase-{phase}" if phase in PHASES else "stage-unknown"
 
 
 def in_order(stages: set[str]) -> list[str]:

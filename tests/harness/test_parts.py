@@ -4,8 +4,10 @@ import json
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from harness import checkpoint, progress
@@ -13,7 +15,8 @@ from harness.categories import kind_of, mvtec_ad
 from harness.cost import forward_flops
 from harness.dataset import LabelledImage
 from harness.directory import RunDirectory, write_atomically
-from harness.evaluation import spread_over_defects
+from harness.evaluation import Evaluated, spread_over_defects
+from harness.pictures import save_samples
 from harness.progress import Reporter, duration
 from harness.seeding import generator_for, seed_for
 from models.transformer import ModelConfig
@@ -117,6 +120,27 @@ def test_samples_take_the_defects_in_turn() -> None:
     ]  # fmt: skip
     assert spread_over_defects(images, 0) == []
     assert sorted(spread_over_defects(images, 100)) == list(range(9))
+
+
+def test_the_worst_and_the_best_image_are_kept_first(tmp_path: Path) -> None:
+    masks = np.zeros((5, 8, 8), dtype=bool)
+    masks[1:, :2] = True
+    maps = np.zeros((5, 8, 8), dtype=np.float32)
+    for image, part in enumerate((0.0, 0.5, 1.0, 0.0, 0.7)):
+        maps[image][masks[1]] = np.linspace(part - 0.5, part, 16)
+    images = []
+    for place, defect in enumerate(("good", "cut", "cut", "hole", "hole")):
+        path = tmp_path / f"{place}.png"
+        Image.new("RGB", (8, 8)).save(path)
+        images.append(LabelledImage(path, defect, None if defect == "good" else path))
+    found = save_samples(Evaluated(tuple(images), maps, masks, np.zeros((5, 3, 8, 8), dtype=np.uint8)), 3, tmp_path)
+    assert [(sample.image, sample.role) for sample in found] == [
+        ("hole/3.png", "worst"), ("cut/2.png", "best"), ("good/0.png", "sample"),
+    ]  # fmt: skip
+    assert found[0].segmentation_auroc is not None
+    assert found[0].segmentation_auroc < 10.0
+    assert (found[1].segmentation_auroc, found[2].segmentation_auroc) == (100.0, None)
+    assert (tmp_path / "hole-3.png").is_file()
 
 
 def test_the_published_facts_are_those_of_fifteen_categories() -> None:

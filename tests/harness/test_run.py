@@ -99,6 +99,15 @@ def test_results_hold_every_metric_of_the_contract_for_every_cell(finished: Outc
     assert set(results.loc[results["tag"] == "unavailable", "metric"]) == {"energy_per_epoch", "training_energy"}
 
 
+def test_a_record_holds_the_arithmetic_of_its_stages_and_the_run_its_devices_peak(finished: Outcome) -> None:
+    environment = read_model(Environment, finished.directory / "environment.json")
+    assert environment.flops_per_s is not None
+    assert environment.bytes_per_s is not None
+    work = record_of(finished).work
+    assert {row.stage for row in work} == {"embedding", "attention", "feed_forward", "head"}
+    assert min(environment.flops_per_s, environment.bytes_per_s, *(row.least_bytes for row in work)) > 0
+
+
 def test_every_phase_of_every_epoch_sums_to_its_wall_time(finished: Outcome) -> None:
     for cell in finished.cells:
         folder = RunDirectory(finished.directory).cell(cell.name)
@@ -426,7 +435,8 @@ def test_measured_steps_give_an_estimate_of_an_epoch_and_no_scores(generated: Pa
     train_s = stages[(stages["phase"] == "train") & (stages["epoch"] == 1)]["exposed_s"].sum()
     assert record.stopped_by == "measured_steps"
     assert metrics["time_per_epoch"].tag == "estimated"
-    assert metrics["time_per_epoch"].n == 3
+    assert metrics["time_per_epoch"].n == len(record.step_s) == 3
+    assert sum(record.step_s) < train_s
     assert metrics["time_per_epoch"].value is not None
     assert metrics["time_per_epoch"].value > train_s / 3 * 7
     assert metrics["segmentation_auroc"].reason == "only 2 of 6 test images evaluated (evaluation.images)"

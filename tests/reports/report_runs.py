@@ -14,6 +14,7 @@ from profiles.record import (
     CellRecord,
     CellStatus,
     Closure,
+    EnergyRow,
     EnergyTotal,
     Environment,
     EpochRow,
@@ -25,8 +26,10 @@ from profiles.record import (
     SampleMap,
     StageEnergy,
     StageTotal,
+    StageWork,
     Status,
     StepTime,
+    TelemetryRow,
     Verdict,
     WindowCell,
     write_csv,
@@ -165,6 +168,11 @@ def record(spec: Spec) -> CellRecord:
         image_scores=(),
         samples=spec.samples,
         caveats=spec.caveats,
+        work=tuple(
+            StageWork(stage=stage, direction=way, flops=flops, least_bytes=flops / intensity)  # type: ignore[arg-type]
+            for stage, flops, intensity in (("attention", 1_400_000, 25.0), ("feed_forward", 2_700_000, 40.0))
+            for way in ("forward", "backward")
+        ),
     )
 
 
@@ -297,7 +305,7 @@ def unmetered(spec: Spec) -> Spec:
     return replace(spec, energy_totals=totals, stage_energies=parts)
 
 
-NEW_KEYS = {"loader_totals", "closures", "observations", "verdict", "energy_totals", "stage_energies"}
+NEW_KEYS = {"loader_totals", "closures", "observations", "verdict", "energy_totals", "stage_energies", "work", "step_s"}
 NEW_STAGE_KEYS = {"tag", "spread_s", "share_spread", "busy_s", "busy_tag", "busy_reason"}
 
 
@@ -346,6 +354,32 @@ def write_cell(run: Path, spec: Spec) -> Path:
     return folder
 
 
+def write_telemetry(run: Path, spec: Spec, rows: int = 600) -> Path:
+    """Write what two devices told every tenth of a second, idle, then in training, then in evaluation."""
+    folder = run / "cells" / spec.name
+    samples = [
+        TelemetryRow(*(900.0 + 0.1 * n, device, 250.0 + n % 7 if device == "cuda:0" else None, float(n % 100)),
+                     *(None,) * 12, 1, "")
+        for n in range(rows)
+        for device in ("cuda:0", "cpu")
+    ]  # fmt: skip
+    write_csv(folder / "telemetry.csv", TelemetryRow._fields, samples)
+    length_s = 0.1 * rows
+    stretches = [
+        ("train", 0, 0.1, 0.1),
+        ("train", 1, 0.2, 0.3),
+        ("validation", 1, 0.5, 0.1),
+        ("evaluation", 1, 0.7, 0.2),
+    ]
+    energy = [
+        EnergyRow(phase, epoch, device, 900.0 + at * length_s, part * length_s, 90.0, 1.0, "counter", 60.0, "", "")  # type: ignore[arg-type]
+        for phase, epoch, at, part in stretches
+        for device in ("cuda:0", "cpu")
+    ]
+    write_csv(folder / "energy.csv", EnergyRow._fields, energy)
+    return folder
+
+
 def manifest(specs: Sequence[Spec], status: Status = "done", run: str = "demo") -> Manifest:
     """Return the manifest of a run of *specs*."""
     return Manifest(
@@ -383,6 +417,8 @@ def environment() -> Environment:
             Capability(name="energy_counter", available=False, detail="no NVIDIA driver on this machine"),
             Capability(name="monotonic_clock", available=True, detail="resolution 1 ns"),
         ),
+        flops_per_s=50e9,
+        bytes_per_s=10e9,
     )
 
 

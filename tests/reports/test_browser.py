@@ -1,11 +1,13 @@
 """The page in a browser: it works there, asks nothing of the network and fits a telephone."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from report_runs import Build, Spec, pair
+from report_runs import Build, Spec, metered, pair, write_telemetry
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -17,6 +19,7 @@ from reports.source.load import read_run
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 MISSING = [str(path) for path in (CHROMIUM, DRIVER) if not path.is_file()]
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 FLAGS = (
     "headless=new",
     "no-sandbox",
@@ -48,10 +51,13 @@ def browser(tmp_path: Path) -> Iterator[Chrome]:
 
 @pytest.fixture
 def page(browser: Chrome, build: Build) -> Chrome:
-    """Open a report of ten cells, two of them unfinished, with a name that tries to run."""
-    specs = [spec for i in range(4) for spec in pair(f"c{i}", 100.0 + 7 * i, 131.0 - 9 * i)]
-    evil = Spec(category="<img src=x onerror=alert(1)>", caveats=("<script>document.title='owned'</script>",))
-    run = build(*specs, evil, Spec(seed=9, status="failed", error="out of memory"))
+    """Open a report of eleven cells, one of them failed, with a name that tries to run."""
+    specs = [metered(spec) for i in range(4) for spec in pair(f"c{i}", 100.0 + 7 * i, 131.0 - 9 * i)]
+    evil = metered(Spec("<img src=x onerror=alert(1)>", caveats=("<script>document.title='owned'</script>",)))
+    slow = metered(Spec(category="c0", model="msa", pipeline="thesis", time=410.0))
+    run = build(*specs, slow, evil, Spec(seed=9, status="failed", error="out of memory"))
+    for spec in (*specs[:2], slow):
+        write_telemetry(run, spec)
     open_at(browser, write_report(read_run(run), run / "report"), 1440)
     return browser
 
@@ -88,7 +94,16 @@ def test_the_page_opens_without_an_error_and_without_a_request(page: Chrome) -> 
 
 def test_every_chart_is_drawn(page: Chrome) -> None:
     charts = page.find_elements(By.CSS_SELECTOR, "svg.chart")
-    assert len(charts) == 1 + 1 + 6  # the ratios, the stages, and the losses of each category
+    titles = [chart.find_element(By.TAG_NAME, "title").get_attribute("textContent") or "" for chart in charts]
+    found = Counter(re.split(r" of | on | against |, ", title)[0] for title in titles)
+    assert found == {
+        "Time per epoch": 1,
+        "Stages": 1,
+        "Roofline": 1,
+        "Power and utilisation": 3,
+        "Loss": 7,
+        "Segmentation AUROC": 2,
+    }
     for chart in charts:
         assert chart.size["width"] > 200
         assert chart.size["height"] > 60
@@ -117,12 +132,80 @@ def test_filtering_shows_only_rows_with_every_word(page: Chrome) -> None:
     sheet = page.find_element(By.CSS_SELECTOR, ".sheet:has(#cells)")
     sheet.find_element(By.TAG_NAME, "input").send_keys("C2 mlsa")
     assert column(page, "cells", 1) == ["c2"]
-    assert sheet.find_element(By.TAG_NAME, "output").text == "1 of 10 rows"
+    assert sheet.find_element(By.TAG_NAME, "output").text == "1 of 11 rows"
+
+
+@pytest.mark.parametrize("ident", ["stages-train", "claims", "pipeline-stages", "closure", "energy-train"])
+def test_every_long_table_can_be_filtered_to_nothing_and_back(page: Chrome, ident: str) -> None:
+    open_all(page)
+    sheet = page.find_element(By.CSS_SELECTOR, f".sheet:has(#{ident})")
+    rows = sheet.find_elements(By.CSS_SELECTOR, "tbody tr")
+    field = sheet.find_element(By.TAG_NAME, "input")
+    field.send_keys("no such word")
+    assert not any(row.is_displayed() for row in rows)
+    field.clear()
+    field.send_keys(" ")
+    assert all(row.is_displayed() for row in rows)
+
+
+def test_what_is_missing_stays_last_whichever_way_a_table_is_sorted(page: Chrome) -> None:
+    open_all(page)
+    button = heading(page, "stages-train", 8).find_element(By.TAG_NAME, "button")
+    for _ in range(2):
+        button.click()
+        assert column(page, "stages-train", 8)[-1] == "unavailable"
 
 
 @pytest.mark.parametrize("width", [390, 1440])
 def test_nothing_sticks_out_sideways(page: Chrome, width: int) -> None:
     path = Path(page.current_url.removeprefix("file://"))
     open_at(page, path, width)
-    page.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    open_all(page)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_axe_finds_no_serious_violation(page: Chrome, width: int, scheme: str) -> None:
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    open_at(page, Path(page.current_url.removeprefix("file://")), width)
+    open_all(page)
+    assert violations(page) == []
+
+
+def test_axe_finds_what_is_planted(page: Chrome) -> None:
+    page.execute_script("document.querySelector('nav').insertAdjacentHTML('beforeend', '<button></button>')")
+    assert [line.split(":")[0] for line in violations(page)] == ["button-name"]
+
+
+def test_on_paper_everything_is_open_and_nothing_scrolls(page: Chrome) -> None:
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    closed = page.find_elements(By.CSS_SELECTOR, "details:not([open])")
+    shown = page.execute_script(
+        "return [...document.querySelectorAll('nav, .filter')].some((e) => getComputedStyle(e).display !== 'none')"
+    )
+    boxes = page.execute_script(
+        "return [...document.querySelectorAll('.scroll')].map((e) => getComputedStyle(e).overflowX)"
+    )
+    assert (closed, shown, set(boxes)) == ([], False, {"visible"})
+
+
+def open_all(page: Chrome) -> None:
+    page.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+
+
+def violations(page: Chrome) -> list[str]:
+    """Return what axe-core finds serious or critical, with the elements it is about."""
+    if not AXE.is_file():
+        pytest.fail(f"{AXE} is missing: run `make axe`, which needs npm")
+    page.execute_script(AXE.read_text(encoding="utf-8"))
+    found = page.execute_async_script(
+        "const done = arguments[arguments.length - 1]; axe.run().then((found) => done(found.violations));"
+    )
+    return [
+        f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
+        for one in found
+        if one["impact"] in {"serious", "critical"}
+    ]

@@ -15,10 +15,23 @@ app = typer.Typer()
 app.command("report")(report)
 FILES = {
     "index.html",
+    "summary.md",
+    "benchmark-smaller.json",
+    "benchmark-bigger.json",
     *(f"{name}.csv" for name in ("auroc", "timing", "stages", "energy", "claims", "published")),
     *(
         f"{name}.csv"
-        for name in ("loader", "verdicts", "closure", "steps", "windows", "routes", "phase_energy", "stage_energy")
+        for name in (
+            "loader",
+            "verdicts",
+            "closure",
+            "steps",
+            "windows",
+            "routes",
+            "phase_energy",
+            "stage_energy",
+            "work",
+        )
     ),
 }
 

@@ -5,10 +5,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_runs import NO_ENERGY, Build, Spec, pair
+from PIL import Image
+from report_runs import NO_ENERGY, Build, Spec, pair, write_telemetry
 
 from profiles.record import SampleMap
 from reports.commands import write_report
+from reports.page import samples
 from reports.source.load import read_run
 
 HOSTILE = (
@@ -120,9 +122,13 @@ def test_sections_stand_in_their_order(build: Build) -> None:
         "Accuracy",
         "Time and memory",
         "Stages",
+        "Arithmetic",
+        "Thesis pipeline against fast",
         "Can the times be trusted?",
         "Energy",
+        "Power and utilisation over time",
         "Loss curves",
+        "What accuracy cost",
         "Sample maps",
         "Claims",
         "Environment",
@@ -208,3 +214,43 @@ def test_a_record_without_stages_samples_and_metrics_still_makes_a_page(build: B
     assert "No record holds stages of the training phase." in page
     assert "No cell has an epoch with a positive, finite loss." in page
     assert "epochs.csv is missing." in page
+
+
+def test_the_worst_and_the_best_picture_come_first_and_say_so(build: Build) -> None:
+    found = [("a", "sample", None), ("b", "worst", 51.26), ("c", "best", 99.5), ("d", "sample", 70.0)]
+    samples = tuple(
+        SampleMap(image=i, defect="cut", file=f"maps/{i}.png", role=role, segmentation_auroc=auroc)  # type: ignore[arg-type]
+        for i, role, auroc in found
+    )
+    page = page_of(build(Spec(samples=samples)))
+    assert re.findall(r"anomaly map of (\w), cut", page) == ["b", "c", "a"]
+    assert "worst, AUROC of its pixels 51.26\u00a0%" in page
+    assert "best, AUROC of its pixels 99.50\u00a0%" in page
+
+
+def test_many_pictures_share_the_bytes_of_few(build: Build) -> None:
+    specs = [Spec(seed=seed) for seed in range(40)]
+    run = build(*specs)
+    for spec in specs:
+        noise = Image.effect_noise((2048, 512), 90.0)
+        noise.save(run / "cells" / spec.name / "maps" / "hole_000.png")
+    shown = samples.strips(read_run(run).cells)
+    assert sum(len(picture.url) for strip in shown for picture in strip.samples) < 1.4 * samples.PICTURE_BYTES
+    assert len(shown) == 40
+
+
+def test_cells_over_time_are_drawn_and_those_without_samples_named(build: Build) -> None:
+    run = build(Spec(), Spec(seed=1), Spec(seed=2))
+    write_telemetry(run, Spec())
+    (write_telemetry(run, Spec(seed=2)) / "telemetry.csv").write_text("time_s,device\nx,y\n", encoding="utf-8")
+    page = page_of(run)
+    assert page.count("Power and utilisation of carpet/msa-fast/seed0 over time") == 2
+    assert "Not shown: <bdi>telemetry.csv is missing (1 cell)</bdi>." in page
+    assert "telemetry.csv or energy.csv is damaged (ValueError) (1 cell)" in page
+
+
+def test_accuracy_is_set_against_time_and_the_lack_of_energy_is_said(build: Build) -> None:
+    page = page_of(build(*pair("carpet", 100.0, 107.0)))
+    assert "Segmentation AUROC against the time of the training" in page
+    assert "Against energy: not measured" in page
+    assert "carpet, MLSA, fast, seed 0: 80.00 % after 10.70 min" in page

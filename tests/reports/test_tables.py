@@ -28,6 +28,7 @@ DETAIL_COLUMNS = {
         "epoch,steps,events,resident_bytes,trace,trace_bytes,wall_s,busy_s,stages_busy_s,largest_difference,reason"
     ),
     "routes.csv": "epoch,stage,direction,clock_share,profiler_share,difference,bound,exposed_s,busy_s",
+    "work.csv": "stage,direction,flops,least_bytes,intensity,time_s,time_kind,flops_per_s",
     "phase_energy.csv": "phase,drawn_by,energy_j,error_j,method,idle_w,n,reason",
     "stage_energy.csv": (
         "phase,drawn_by,stage,direction,exposed_s,energy_j,error_j,above_idle_j,share,tag,method,reason"

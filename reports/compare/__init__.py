@@ -1,0 +1,1 @@
+"""Two runs set against each other: `bench compare`."""

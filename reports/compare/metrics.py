@@ -1,0 +1,178 @@
+"""Each metric before and after, its ratio with an interval, and what that allows to be said.
+
+A ratio is head / base. Where a cell holds a metric's samples (an epoch's or a step's time, an epoch's energy) its
+interval is over those. What slows an epoch down often slows the next one too, so an interval is widened as its samples
+follow one another. A cell is worse where the ratio is beyond the threshold and the interval excludes that nothing
+changed.
+
+Yet an interval over a run's samples knows nothing of what else the machine did during one run and not during the other.
+So a run has a regression in such a metric only where half of its cells or more are worse. A metric that each cell tells
+once, as a score, is judged over all cells together, by intervals that hold together with 95 %, or not at all.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from profiles.ratio import Ratio, paired_ratio, ratio_of_samples
+from reports.claims.pairs import metric_value
+from reports.rows.metrics import BETTER_HIGH, NO_SIDE
+from reports.source.load import Cell, Run, read_epoch_energies
+
+Verdict = Literal["regression", "improvement", "worse", "better", "no change", "unclear", "not tested"]
+"""The first two are of a whole run, the next two of one cell."""
+
+EVERY_CELL = "all cells"
+
+_CONFIDENCE = 0.95
+_FEWEST = 2
+_MOST_FOLLOWING = 0.9
+
+
+class Compared(NamedTuple):
+    """One metric of one cell, or of all cells together, in both runs; samples behind each side."""
+
+    cell: str
+    metric: str
+    unit: str
+    base: float | None
+    head: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    base_n: int
+    head_n: int
+    verdict: Verdict
+
+
+class _Sampled(NamedTuple):
+    """A metric of one cell before it is judged, with the samples of both sides."""
+
+    cell: str
+    metric: str
+    unit: str
+    base: float | None
+    head: float | None
+    base_samples: list[float]
+    head_samples: list[float]
+
+    @property
+    def is_tested(self) -> bool:
+        return min(len(self.base_samples), len(self.head_samples)) >= _FEWEST
+
+
+def compared(base: Run, head: Run, threshold: float) -> list[Compared]:
+    """Return every metric of all cells together that both runs finished, then those of each."""
+    before = {cell.name: cell for cell in base.cells if cell.record}
+    pairs = [(before[cell.name], cell) for cell in head.cells if cell.record and cell.name in before]
+    found = [row for pair in pairs for row in _of_cell(*pair)]
+    metrics = dict.fromkeys((row.metric, row.unit) for row in found if row.metric not in NO_SIDE)
+    cells = [_judged(row, threshold) for row in found]
+    confidence = 1.0 - (1.0 - _CONFIDENCE) / max(1, len(metrics))
+    together = [
+        _together(unit, [row for row in cells if row.metric == metric], confidence, threshold)
+        for metric, unit in metrics
+    ]
+    return together + cells
+
+
+def _of_cell(base: Cell, head: Cell) -> list[_Sampled]:
+    before, after = base.record, head.record
+    if before is None or after is None:
+        return []
+    return [
+        _Sampled(
+            base.name,
+            metric.name,
+            metric.unit,
+            metric_value(before, metric.name),
+            metric_value(after, metric.name),
+            samples(base, metric.name),
+            samples(head, metric.name),
+        )
+        for metric in before.metrics
+        if any(metric.name == other.name for other in after.metrics)
+    ]
+
+
+def samples(cell: Cell, metric: str) -> list[float]:
+    """Return what a cell's *metric* is the median of, as far as its files hold it; all are positive."""
+    found: list[float] = []
+    if metric == "time_per_epoch" and cell.record is not None:
+        found = list(cell.record.step_s) or [row.wall_s for row in cell.epochs if not row.profiled]
+    if metric == "energy_per_epoch" and cell.record is not None:
+        profiled = {row.epoch for row in cell.epochs if row.profiled}
+        energies = read_epoch_energies(cell.folder / "energy.csv", cell.record.device)
+        found = [energy_j for epoch, energy_j in energies.items() if epoch not in profiled]
+    return [value for value in found if value > 0.0]
+
+
+def _judged(row: _Sampled, threshold: float) -> Compared:
+    sizes = (len(row.base_samples), len(row.head_samples))
+    if row.is_tested:
+        ratio = _widened(ratio_of_samples(row.head_samples, row.base_samples, _CONFIDENCE), row)
+        if ratio.low > 0.0:
+            return Compared(*row[:5], *ratio[:3], *sizes, _verdict(ratio, row.metric, threshold))
+    return Compared(*row[:5], _plain_ratio(row.base, row.head), None, None, *sizes, "not tested")
+
+
+def _plain_ratio(base: float | None, head: float | None) -> float | None:
+    return head / base if base and head and min(base, head) > 0.0 else None
+
+
+def _widened(ratio: Ratio, row: _Sampled) -> Ratio:
+    """Widen an interval by as much as samples that follow one another tell less than independent ones."""
+    follows = min(_MOST_FOLLOWING, max(_following(row.base_samples), _following(row.head_samples)))
+    factor = math.sqrt((1.0 + follows) / (1.0 - follows))
+    low, high = ((end / ratio.value) ** factor * ratio.value for end in (ratio.low, ratio.high))
+    return ratio._replace(low=low, high=high)
+
+
+def _following(samples: list[float]) -> float:
+    """Return the correlation of each sample with the next, corrected for what few samples hide of it; 0 at least."""
+    logs = np.log(samples)
+    off = logs - np.median(logs)
+    whole = float(off @ off)
+    return max(0.0, float(off[1:] @ off[:-1]) / whole + 1.0 / len(samples)) if whole else 0.0
+
+
+def _together(unit: str, rows: list[Compared], confidence: float, threshold: float) -> Compared:
+    """Return one metric of all cells; *rows* are its cells'."""
+    pairs = [(row.base, row.head) for row in rows if row.base and row.head and min(row.base, row.head) > 0.0]
+    nothing = Compared(EVERY_CELL, rows[0].metric, unit, None, None, None, None, None, 0, 0, "not tested")
+    if not pairs:
+        return nothing
+    ratio = paired_ratio([head for _, head in pairs], [base for base, _ in pairs], confidence)
+    low, high = (ratio.low, ratio.high) if ratio.low > 0.0 else (None, None)
+    verdict: Verdict = "not tested"
+    if tested := [row for row in rows if row.verdict != "not tested"]:
+        verdict = _of_run([row.verdict for row in tested])
+    elif low is not None:
+        found = _verdict(ratio, rows[0].metric, threshold)
+        verdict = _RUNS.get(found, found)
+    n = len(pairs)
+    return nothing._replace(ratio=ratio.value, low=low, high=high, base_n=n, head_n=n, verdict=verdict)
+
+
+_RUNS: dict[Verdict, Verdict] = {"worse": "regression", "better": "improvement"}
+
+
+def _of_run(cells: list[Verdict]) -> Verdict:
+    """Return a run's verdict from its cells': what half of them or more say, of good and bad the bad."""
+    for of_cell in ("worse", "better"):
+        if 2 * cells.count(of_cell) >= len(cells):
+            return _RUNS[of_cell]
+    return "no change" if set(cells) == {"no change"} else "unclear"
+
+
+def _verdict(ratio: Ratio, metric: str, threshold: float) -> Verdict:
+    value, low, high = ratio[:3]
+    if metric in BETTER_HIGH:
+        value, low, high = 1.0 / value, 1.0 / high, 1.0 / low
+    most, least = 1.0 + threshold, 1.0 / (1.0 + threshold)
+    if value > most and low > 1.0:
+        return "worse"
+    if value < least and high < 1.0:
+        return "better"
+    return "no change" if least <= low and high <= most else "unclear"

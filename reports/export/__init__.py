@@ -1,0 +1,1 @@
+"""What other tools read of a run: benchmark dashboards and pull requests."""

@@ -1,0 +1,33 @@
+"""The two pipelines side by side, and what is said where only one was run."""
+
+from dataclasses import replace
+
+import pytest
+from report_runs import Spec, pair, record
+
+from reports.page.pipelines import pipelines
+
+
+def test_a_cell_on_both_pipelines_has_a_ratio_whole_and_by_stage() -> None:
+    msa, mlsa = pair("carpet", 100.0, 110.0)
+    slow = replace(msa, pipeline="thesis", time=350.0)
+    found = pipelines([record(spec) for spec in (msa, mlsa, slow)])
+    whole, stages = found.tables
+    assert found.gap == ""
+    assert [entry.text for entry in whole.rows[0][3:6]] == ["350.0", "100.0", "3.50"]
+    assert {row[-1].text for row in stages.rows} == {"3.50"}
+    assert len(stages.rows) == 10
+
+
+@pytest.mark.parametrize(
+    ("specs", "told"),
+    [
+        ([Spec()], "Not measured: only the fast pipeline was run, thesis was not"),
+        ([Spec(pipeline="thesis")], "Not measured: only the thesis pipeline was run, fast was not"),
+        ([Spec(), Spec(pipeline="thesis", device="cuda:0")], "Not measured: no cell was finished on both"),
+    ],
+)
+def test_where_nothing_can_be_compared_it_says_why(specs: list[Spec], told: str) -> None:
+    found = pipelines([record(spec) for spec in specs])
+    assert found.tables == ()
+    assert found.gap.startswith(told)
