@@ -58,6 +58,14 @@ def test_a_claim_without_significance_is_undecided() -> None:
     assert "is not below 0.05" in row.why
 
 
+def test_what_is_significant_alone_is_undecided_among_many_claims() -> None:
+    row = row_of(records_of([1.1, 1.2, 1.3, 1.4, 1.5, 1.6]))
+    assert row.p_value == 2 / 64
+    assert row.p_adjusted is not None
+    assert row.p_adjusted > 0.05
+    assert row.verdict == "undecided"
+
+
 def test_fewer_than_six_categories_decide_nothing() -> None:
     row = row_of(records_of([1.1, 1.2, 1.3, 1.4, 1.5]))
     assert row.verdict == "undecided"
@@ -82,6 +90,8 @@ def test_two_models_are_equal_where_the_interval_lies_within_the_margin() -> Non
     effects = {name: 0.1 * (-1) ** place * place for place, name in enumerate(objects)}
     claim = next(claim for claim in CLAIMS if claim.expected == "no difference")
     near, far = claim.test.outcome(effects), claim.test.outcome({name: 20.0 * e for name, e in effects.items()})
+    lopsided = replace(near, low=-5.0)
+    assert judge(Found(claim, effects, lopsided, near.p)).verdict == "undecided"
     apart = claim.test.outcome({name: 5.0 + effect for name, effect in effects.items()})
     assert judge(Found(claim, effects, near, near.p)).verdict == "supported"
     assert judge(Found(claim, effects, far, far.p)).verdict == "undecided"

@@ -19,7 +19,7 @@ from profiles.errors import ConfigError
 from profiles.record import EpochRow
 from reports.commands import compare
 from reports.compare.comparison import compare_runs, threshold_of
-from reports.compare.metrics import EVERY_CELL, Compared, Verdict, compared
+from reports.compare.metrics import EVERY_CELL, Compared, Verdict, compared, samples
 from reports.compare.words import told
 from reports.source.load import Cell, Run, read_run
 
@@ -195,6 +195,12 @@ def test_a_threshold_is_a_share(text: str, share: float) -> None:
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="write --threshold 5%"):
         threshold_of(text)
+
+
+def test_profiled_epochs_are_no_samples(build: Build) -> None:
+    (cell,) = read_run(build(Spec())).cells
+    assert [row.profiled for row in cell.epochs].count(True) == 1
+    assert len(samples(cell, "time_per_epoch")) == len(cell.epochs) - 1
 
 
 def test_the_measured_steps_are_the_samples_where_no_epoch_was_run(build: Build) -> None:
