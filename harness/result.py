@@ -172,8 +172,10 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
             f"{had} of {whole} images came decoded from the cache (data.cache): data_loading is less by that"
         )
     workers, processors = context.config.data.workers, usable_processors()
-    if PIPELINES[cell.pipeline].reloads_every_window and workers > processors:
-        caveats.append(f"{workers} processes loaded images on {processors} processor(s) (data.workers)")
+    if PIPELINES[cell.pipeline].reloads_every_window:
+        caveats.append(
+            f"{workers} processes loaded images on {processors} processor(s) (data.workers), beside the peak memory"
+        )
     in_use_bytes = result.memory.in_use_bytes
     if in_use_bytes is not None and context.device.type == "cpu":
         caveats.append(
