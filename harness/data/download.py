@@ -110,6 +110,8 @@ def _staging(root: Path) -> Iterator[Path]:
             fix = "wait for it, or name another root"
             raise DataError(root, got="a download already at work", expected="none", fix=fix) from error
         shutil.rmtree(staging / "extracting", ignore_errors=True)
+        for lost in staging.glob("tmp*"):  # pooch's, where the process was killed while it checked one
+            lost.unlink()
         yield staging
         (staging / "lock").unlink()
         if not any(staging.iterdir()):
@@ -152,6 +154,7 @@ def _checksums(wish: Wish, wanted: list[str], staging: Path, reporter: Reporter,
             reporter.say(f"no checksums from {mirror}: {error}")
         finally:
             path.unlink(missing_ok=True)
+            transfer.discard()
     return wish.sums
 
 
@@ -204,8 +207,11 @@ def _fetch_from(url: str, archive: Archive, staging: Path, reporter: Reporter, p
     known_hash = f"sha256:{archive.sha256}"
     for again in (True, False):
         try:
-            return Path(pooch.retrieve(url, known_hash, path=staging, fname=archive.name, downloader=transfer))
+            path = Path(pooch.retrieve(url, known_hash, path=staging, fname=archive.name, downloader=transfer))
+            transfer.discard()
+            return path  # noqa: TRY300 - the loop's normal end
         except ValueError as error:  # pooch has deleted the file
+            transfer.discard()
             if not (again and transfer.resumed):
                 expected = f"SHA-256 {archive.sha256}"
                 raise DownloadError(url, got="a file of another SHA-256", expected=expected, fix="--mirror") from error

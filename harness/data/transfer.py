@@ -106,11 +106,18 @@ class Transfer:
                     got = f"{error}, {failures} times ({self._have():,} bytes are kept)"
                     raise DownloadError(url, got=got, expected="the file", fix="try again, or --mirror") from error
                 self._pause(failures, error)
-        self._part.replace(output_file)
-        self._state_file.unlink(missing_ok=True)
+        self._hand_over(Path(output_file))
+
+    def _hand_over(self, output: Path) -> None:
+        """Give the file its name; the part stays until the caller has checked it, or is stopped while doing so."""
+        output.unlink(missing_ok=True)
+        try:
+            output.hardlink_to(self._part)
+        except OSError:  # a file system without links: a stop during the check costs the file
+            self._part.replace(output)
 
     def discard(self) -> None:
-        """Forget what has come."""
+        """Forget what has come: the caller has no more use for it."""
         self._part.unlink(missing_ok=True)
         self._state_file.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ from harness.data.sources import WHOLE, check_mirrors, choose, given_checksums, 
 from harness.data.transfer import CHUNK_BYTES, Patience
 from harness.progress import Reporter
 from harness.synthesize import SyntheticConfig, synthesize
-from profiles.errors import ConfigError, DataError, DownloadError
+from profiles.errors import ConfigError, DataError, DownloadError, InterruptedRunError
 from tests.harness.data.conftest import packed, sha256
 from tests.harness.data.server import Server, Whim
 
@@ -185,6 +185,29 @@ def test_what_an_interrupted_extraction_left_is_begun_anew(
     download(wish(tmp_path, server, "carpet", carpet=carpet), reporter, patience)
     assert contents(tmp_path / "mvtec" / "carpet") == contents(drawn / "carpet")
     assert server.requests == []  # the archive was whole
+
+
+def test_a_stop_while_the_checksum_is_taken_costs_no_transfer(
+    carpet: bytes,
+    server: Server,
+    tmp_path: Path,
+    reporter: Reporter,
+    patience: Patience,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server.files["/carpet.tar.xz"] = carpet
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pooch.core.hash_matches", stop)
+    with pytest.raises(InterruptedRunError, match="what has come is kept; to go on: bench"):
+        download(wish(tmp_path, server, "carpet", carpet=carpet), reporter, patience)
+    monkeypatch.undo()
+    (tmp_path / "mvtec" / STAGING / "tmpkilled").write_bytes(b"lost")
+    download(wish(tmp_path, server, "carpet", carpet=carpet), reporter, patience)
+    assert len(server.requests) == 1
+    assert not (tmp_path / "mvtec" / STAGING).exists()
 
 
 def test_archives_can_be_kept(

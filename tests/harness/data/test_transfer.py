@@ -38,6 +38,7 @@ def _file(server: Server) -> None:
 
 def test_a_file_arrives_whole_and_leaves_nothing_beside_it(transfer: Transfer, server: Server, tmp_path: Path) -> None:
     assert fetch(transfer, server, tmp_path) == CONTENT
+    transfer.discard()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -171,6 +172,7 @@ def test_a_refusal_is_final(transfer: Transfer, server: Server, tmp_path: Path, 
 def test_redirects_are_followed_but_not_in_a_circle(transfer: Transfer, server: Server, tmp_path: Path) -> None:
     server.whims = [Whim(status=302, headers=(("Location", "/file"),))]
     assert fetch(transfer, server, tmp_path) == CONTENT
+    transfer.discard()
     server.always = Whim(status=302, headers=(("Location", "/file"),))
     with pytest.raises(DownloadError, match="Exceeded 30 redirects"):
         fetch(transfer, server, tmp_path)
