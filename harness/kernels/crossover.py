@@ -40,7 +40,7 @@ def crossing(points: Sequence[tuple[int, float]]) -> float | None:
 def crossover(
     linear: str, softmax: str, dtype: str, direction: Direction, points: Sequence[Point], width: int
 ) -> Crossover:
-    """Find the crossover and its interval: where the ends of the ratios' intervals cross, of the lengths that have one."""
+    """Find the crossover and its interval: where the ends of the ratios' intervals cross."""
     tokens = crossing([(point.tokens, point.ratio.value) for point in points])
     bounded = [point for point in points if point.ratio.low > 0.0 and tokens is not None]
     low, high = (crossing([(point.tokens, getattr(point.ratio, end)) for point in bounded]) for end in ("low", "high"))
