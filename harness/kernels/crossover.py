@@ -40,13 +40,10 @@ def crossing(points: Sequence[tuple[int, float]]) -> float | None:
 def crossover(
     linear: str, softmax: str, dtype: str, direction: Direction, points: Sequence[Point], width: int
 ) -> Crossover:
-    """Find the crossover and its interval: where the ends of the ratios' intervals cross, if each ratio has one."""
+    """Find the crossover and its interval: where the ends of the ratios' intervals cross."""
     tokens = crossing([(point.tokens, point.ratio.value) for point in points])
-    known = tokens is not None and all(point.ratio.low > 0.0 for point in points)
-    low, high = (
-        crossing([(point.tokens, getattr(point.ratio, end)) for point in points]) if known else None
-        for end in ("low", "high")
-    )
+    bounded = [point for point in points if point.ratio.low > 0.0 and tokens is not None]
+    low, high = (crossing([(point.tokens, getattr(point.ratio, end)) for point in bounded]) for end in ("low", "high"))
     return Crossover(
         linear=linear,
         softmax=softmax,

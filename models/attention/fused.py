@@ -43,7 +43,7 @@ class _FusedLinearAttention(Function):
     @staticmethod
     def forward(ctx: Any, q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:  # noqa: ANN401 - torch types it so
         ctx.save_for_backward(q_bthe, k_bthe, v_bthe)
-        mixed_bthe = torch.empty_like(q_bthe, memory_format=torch.contiguous_format)
+        mixed_bthe = q_bthe.new_empty(q_bthe.shape)
         for part, at_hand in _at_hand(q_bthe, k_bthe, v_bthe):
             at_hand.mix(mixed_bthe[part].transpose(1, 2))
         return mixed_bthe

@@ -23,6 +23,16 @@ def test_only_what_is_above_the_threshold_and_beyond_noise_fails(ratio: Ratio, s
     assert gate.is_slower(ratio) == slower
 
 
+@pytest.mark.parametrize(("ratio", "words"), [
+    (Ratio(1.15, 1.10, 1.20, 30), "SLOWER"),
+    (Ratio(1.01, 0.98, 1.04, 30), "no regression"),
+    (Ratio(1.01, 0.80, 1.30, 30), "too noisy to tell"),
+    (Ratio(1.50, 0.00, math.inf, 3), "too noisy to tell"),
+])  # fmt: skip
+def test_noise_is_not_taken_for_a_proof(ratio: Ratio, words: str) -> None:
+    assert gate.verdict(ratio, 0.05) == words
+
+
 def test_a_noisy_machine_does_not_hide_fifteen_percent_nor_invent_them() -> None:
     noise = random.Random(3)  # noqa: S311 - no secret
 
