@@ -30,7 +30,7 @@ from models.transformer import ModelConfig, Precision
 from models.windows import draw_windows
 from profiles.environment import cpu_name
 from profiles.memory import PeakMemory
-from profiles.ratio import Ratio, interleave, timed
+from profiles.ratio import CONFIDENCE, Ratio, interleave, timed
 from profiles.timing.clock import StageClock
 from profiles.timing.times import PhaseTimes
 from tests.benchmarks.work import PATCH_SIDE, WINDOW_SIDE, Work, covered_image, training_windows, work
@@ -65,8 +65,10 @@ def necessary_flops(name: str) -> int:
 
 
 def as_table(ratio: Ratio) -> Table:
-    """Write a ratio with its interval."""
-    return {**ratio._asdict(), "confidence": 0.95}
+    """Write a ratio with its interval, which is absent where the rounds were too few for one."""
+    known = math.isfinite(ratio.high)
+    interval = {"low": ratio.low, "high": ratio.high} if known else {"low": None, "high": None}
+    return {"value": ratio.value, **interval, "samples": ratio.samples, "confidence": CONFIDENCE}
 
 
 def step(limit_s: float) -> Table:
