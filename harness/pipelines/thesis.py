@@ -135,19 +135,23 @@ class ReloadedImages:
                 del loaded
 
     def _samples(self, windows: Windows, size: int) -> Generator[Sample, None, None]:
-        """Load *size* windows at a time, in their order."""
+        """Load *size* windows at a time, in their order; the workers end however this ends."""
+        deliveries = self._deliveries(windows, size)
         try:
-            for batch in delivered(self._deliveries(windows, size)):
+            for batch in delivered(deliveries):
                 if isinstance(batch, DataError):
                     raise batch
                 self._decoder.decoded += len(batch.image_chw)
                 yield batch
                 del batch
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, OSError, EOFError) as error:  # the latter where a dead worker's batch is fetched
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
             message = f"a process that loads images died: {error}; with --set data.workers=1 less memory is shared"
             raise LoaderError(message) from error
+        finally:
+            with stage("data_loading"):
+                del deliveries
 
     def _deliveries(self, windows: Windows, size: int) -> Iterator[Delivery[Sample | DataError]]:
         """Start the workers."""

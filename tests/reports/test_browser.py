@@ -45,7 +45,6 @@ def browser(tmp_path: Path) -> Iterator[Chrome]:
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     found = Chrome(options=options, service=Service(str(DRIVER)))
-    found.set_script_timeout(300)  # of a page with thousands of cells, on a busy machine
     yield found
     found.quit()
 
