@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import run
 from harness.cells import Cell, backend_of
@@ -22,12 +23,13 @@ from harness.interrupt import Interrupt
 from harness.launch import Outcome, resume, start
 from harness.pipelines import thesis
 from harness.pipelines.fast import cut_at_once
-from harness.pipelines.parts import Form, Loaded, Pipeline
+from harness.pipelines.parts import Form, Loaded, Pipeline, as_images
 from harness.pipelines.table import PIPELINES
 from harness.pipelines.thesis import ReloadedImages, cut_one_by_one, gather_one_by_one
 from harness.progress import Reporter
 from harness.training import Trainer
-from models.transformer import gather_at_once
+from models.loss import LossConfig
+from models.transformer import InpaintingTransformer, ModelConfig, gather_at_once
 from models.windows import Windows, covering_windows, draw_windows, to_patches
 from profiles.errors import ConfigError, DataError, InterruptedRunError, LoaderError
 from profiles.record import CellRecord, CellStatus, read_model
@@ -281,3 +283,33 @@ def test_a_cell_whose_worker_died_is_a_failed_cell_with_the_reason(
     assert status.status == "failed"
     assert status.error is not None
     assert status.error.startswith("a process that loads images died: ")
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operations that would wait for a device: a number brought to the host, a constant brought to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in {"_local_scalar_dense", "lift_fresh", "nonzero", "is_nonzero"}:
+            self.found.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["fast", "thesis"])
+def test_no_step_of_the_fast_pipeline_waits_for_the_device_as_those_of_the_other_do(name: str) -> None:
+    pipeline, sizes = PIPELINES[name], ModelConfig(width=16, depth=1, heads=2, feed_forward=16, window_side=3)
+    images_irqcss = torch.rand(2, 4, 4, 3, 16, 16)
+    windows = draw_windows(2, 3, (4, 4), 3, torch.Generator().manual_seed(0))
+    model = InpaintingTransformer("mlsa", sizes, 16, pipeline.gather)
+    optimizer = pipeline.optimizer(model.parameters(), 1e-3)
+    for _ in range(2):  # the first makes what is kept
+        with Waits() as noted:
+            batch = pipeline.cut(Loaded(images_irqcss, windows, 3))
+            prediction_bp = model(batch.context_bkp, batch.positions_bt)
+            pipeline.loss(as_images(prediction_bp, 16), as_images(batch.target_bp, 16), LossConfig()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert bool(noted.found) == (name == "thesis")
