@@ -23,8 +23,11 @@ import torch
 from torch import Tensor
 
 from harness.cost import TRAINING_FACTOR, forward_flops
+from harness.decoding import Decoder
+from harness.interrupt import Interrupt
 from harness.pipelines.parts import Form, Images
 from harness.pipelines.table import PIPELINES
+from harness.progress import Reporter
 from harness.version import version
 from models.transformer import ModelConfig, Precision
 from models.windows import draw_windows
@@ -107,11 +110,10 @@ def _multiply(a: Tensor, b: Tensor) -> None:
 
 def image(limit_s: float) -> Table:
     """Compare the reconstruction of an image with that window by window, in float32."""
-    slow = "thesis" if "thesis" in PIPELINES else "fast"
-    found: Table = {"side": SIDE, "one_by_one": f"{slow} pipeline, batches of one window"}
+    found: Table = {"side": SIDE, "one_by_one": "thesis pipeline, float32"}
     loaded = covered_image()
     for name in MODELS:
-        works = {"one by one": (work(slow, name), 1)}
+        works = {"one by one": (work("thesis", name), 1)}
         works |= {p: (work("fast", name, ModelConfig(precision=p)), BATCH) for p in PRECISIONS}
         rounds = interleave(
             {key: timed(partial(w.paint, loaded, size)) for key, (w, size) in works.items()},
@@ -147,8 +149,14 @@ def growth(_limit_s: float) -> Table:
     return found
 
 
+def _images(paths: list[Path], side: int) -> Images:
+    """Return images that are decoded by every processor, past no cache."""
+    decoder = Decoder(None, Reporter(), Interrupt())
+    return PIPELINES["fast"].images(paths, Form(side, PATCH_SIDE, WINDOW_SIDE), CPU, 1, decoder)
+
+
 def _load_and_paint(trained: Work, paths: list[Path]) -> None:
-    images = PIPELINES["fast"].images(paths, Form(SIDES[0], PATCH_SIDE, WINDOW_SIDE), CPU, os.cpu_count() or 1)
+    images = _images(paths, SIDES[0])
     images.prepare()
     for loaded in images.each():
         trained.paint(loaded, BATCH)
@@ -190,7 +198,7 @@ def exposed(_limit_s: float) -> Table:
     found: Table = {}
     for category in sorted(path for path in Path(folder, "mvtec").iterdir() if path.is_dir()):
         paths = sorted((category / "train" / "good").glob("*.png"))
-        images = PIPELINES["fast"].images(paths, Form(SIDE, PATCH_SIDE, WINDOW_SIDE), CPU, os.cpu_count() or 1)
+        images = _images(paths, SIDE)
         with StageClock().phase("train", 0) as preparation:
             images.prepare()
         for name in MODELS:
@@ -229,8 +237,6 @@ def _projected(images: int, preparation_ns: int, times: PhaseTimes) -> Table:
 
 def pipelines(limit_s: float) -> Table:
     """Compare steps of both pipelines from the same images on the device, in float32."""
-    if "thesis" not in PIPELINES:
-        return {"left_out": "there is no thesis pipeline"}
     found: Table = {"batch": SMALL_BATCH}
     loaded = training_windows(SMALL_BATCH)
     for name in MODELS:

@@ -79,7 +79,7 @@ def test_without_the_library_its_backend_is_refused_before_anything_is_written_a
 ) -> None:
     monkeypatch.setitem(sys.modules, "fast_transformers.attention", None)
     config = run_of(generated, ["msa"], model={"attention_backend": "fast-transformers"})
-    with pytest.raises(ConfigError, match=r"model\.attention_backend: got .*; fix: make fast-transformers$") as error:
+    with pytest.raises(ConfigError, match=r"weave/msa-fast/seed0: got .*; fix: make fast-transformers, or ") as error:
         start(config, tmp_path / "run")
     assert error.value.exit_code == 2
     assert "\n" not in str(error.value)
