@@ -438,7 +438,7 @@ def test_measured_steps_give_an_estimate_of_an_epoch_and_no_scores(generated: Pa
     assert metrics["time_per_epoch"].n == len(record.step_s) == 3
     assert sum(record.step_s) < train_s
     assert metrics["time_per_epoch"].value is not None
-    assert metrics["time_per_epoch"].value > train_s / 3 * 7
+    assert metrics["time_per_epoch"].value > sum(record.step_s) / 3 * 7
     assert metrics["segmentation_auroc"].reason == "only 2 of 6 test images evaluated (evaluation.images)"
     assert metrics["training_time"].tag == "unavailable"
     assert metrics["evaluation_time"].tag == "estimated"
