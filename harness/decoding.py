@@ -6,7 +6,6 @@ whichever thread is done first.
 Shapes: I images, C = 3 channels, H x W pixels.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from harness.cache import ImageCache, Pixels
 from harness.images import read_content, read_image
 from harness.interrupt import Interrupt
 from harness.progress import Reporter
+from profiles.environment import usable_processors
 from profiles.timing.loader import part
 
 
@@ -84,8 +84,3 @@ class Decoder:
             if self._cache:
                 self._cache.put(key, image_chw)
         return False
-
-
-def usable_processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.summary import Tables, spread, unavailable
+from harness.summary import Tables, unavailable
 from profiles.energy.curve import Joules, total
 from profiles.energy.telemetry import Telemetry
 from profiles.record import EnergyRow, EnergyTotal, Metric, Phase, StageEnergy, StageTotal
+from profiles.spread import spread
 
 SAID = 5
 """Epochs that a caveat names one by one; more are only counted."""

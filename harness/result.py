@@ -9,7 +9,6 @@ from harness import summary, totals
 from harness.categories import kind_of, mvtec_ad
 from harness.cells import Cell, backend_of
 from harness.context import Context, Sources
-from harness.decoding import usable_processors
 from harness.directory import RunDirectory, replacing, write_model
 from harness.doubts import doubts, unsteady
 from harness.evaluation import Evaluated
@@ -21,6 +20,7 @@ from harness.summary import Tables
 from harness.training import Trainer
 from harness.work import stage_work
 from profiles.energy.telemetry import Telemetry
+from profiles.environment import usable_processors
 from profiles.memory import PeakMemory
 from profiles.record import CellRecord, Metric, ResultRow, StageWork, read_model, write_csv
 from profiles.watchers import watchers

@@ -1,14 +1,13 @@
 """From a cell's tables to the numbers of its record."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from harness.directory import CellDirectory
 from harness.scores import Scores
 from profiles.record import EnergyRow, Metric
+from profiles.spread import spread
 
 
 class Extent(NamedTuple):
@@ -57,11 +56,6 @@ class Tables(NamedTuple):
         """Return the wall time of a phase, of one epoch or of all, epoch 0 included."""
         chosen = self.phases[self.phases["phase"] == phase]
         return float((chosen if epoch is None else chosen[chosen["epoch"] == epoch])["wall_s"].sum())
-
-
-def spread(values: "Sequence[float] | pd.Series[float]") -> float | None:
-    """Return the interquartile range, or nothing for a single value."""
-    return float(np.subtract(*np.percentile(values, [75, 25]))) if len(values) > 1 else None
 
 
 def time_metrics(tables: Tables, extent: Extent) -> list[Metric]:

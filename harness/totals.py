@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from harness.summary import Tables, spread
+from harness.summary import Tables
 from profiles.record import (
     UNATTRIBUTED,
     Bound,
@@ -23,6 +23,7 @@ from profiles.record import (
     Tag,
     Verdict,
 )
+from profiles.spread import spread
 
 MAJORITY = 0.5
 """The part of the wall time from which on one resource bounds a training."""

@@ -46,7 +46,7 @@ def environment(device: torch.device) -> Environment:
         power_limit_w=power_limit_w,
         sm_clock_max_mhz=sm_clock_max_mhz,
         cpu=cpu_name(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_processors(),
         threads=torch.get_num_threads(),
         memory_bytes=_memory_bytes(),
         system=f"{platform.system()} {platform.release()}",
@@ -69,6 +69,11 @@ def cpu_name() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def usable_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory_bytes() -> int | None:

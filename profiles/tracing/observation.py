@@ -7,13 +7,13 @@ under the clock again, to see whether what the profiler slowed down stays slow.
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from statistics import median
 from time import perf_counter_ns
 from typing import NamedTuple
 
-import numpy as np
-
 from profiles.memory import PeakMemory
 from profiles.record import Observation, ProfilerWindow, StepState, StepTime
+from profiles.spread import spread
 from profiles.stages import unheard
 from profiles.timing.clock import StageClock
 from profiles.tracing.window import ProfilerConfig, affordable_steps, count_events, profile_steps
@@ -108,10 +108,10 @@ def _times(durations_ns: dict[StepState, list[int]]) -> tuple[StepTime, ...]:
 
 
 def _step_time(state: StepState, durations_ns: list[int]) -> StepTime:
-    low, middle, high = np.percentile(durations_ns, [25, 50, 75]) / 1e9
+    durations_s = [duration_ns / 1e9 for duration_ns in durations_ns]
     return StepTime(
         state=state,
         n=len(durations_ns),
-        median_s=float(middle),
-        spread_s=float(high - low) if len(durations_ns) > 1 else None,
+        median_s=median(durations_s),
+        spread_s=spread(durations_s),
     )

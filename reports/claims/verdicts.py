@@ -11,12 +11,12 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 from profiles.record import CellRecord, Tag
+from profiles.spread import spread
 from reports.claims.effects import BASELINE, OTHER
 from reports.claims.pairs import Setting, setting_of, settings
 from reports.claims.significance import LEVEL, Effects, Outcome, holm, too_few
 from reports.claims.thesis import CLAIMS, MARGIN, Claim
 from reports.rows.claims import ClaimRow
-from reports.rows.metrics import spread
 from reports.words.format import listed, p_value
 
 Verdict = Literal["supported", "contradicted", "undecided"]

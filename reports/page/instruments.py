@@ -7,6 +7,7 @@ from statistics import median
 
 from profiles.bounds import CLOCK_BOUND, LATER_BOUND, RESIDUAL_BOUND, ROUTES_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import CellRecord, Observation
+from profiles.spread import spread
 from reports.page.tables import Column, Entry, Identity, Reasons, Table, quantity, text
 from reports.rows.details import (
     NOT_HELD,
@@ -19,7 +20,6 @@ from reports.rows.details import (
     step_rows,
     trace_path,
 )
-from reports.rows.metrics import spread
 from reports.words.format import Scale, count, integer, number, percent, points, ratio, scale, with_spread
 from reports.words.palette import in_order, stage_class, stage_label
 

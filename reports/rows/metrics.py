@@ -27,13 +27,11 @@ them have it. Names are written as they are, so read with `pandas.read_csv(path,
 na_values=[""])` where one may be called `NA`.
 """
 
-from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-import numpy as np
-
 from profiles.record import CellRecord, Metric
+from profiles.spread import spread
 from reports.source.published import published
 
 ACCURACY = ("segmentation_auroc", "detection_auroc", "aupro_30", "average_precision")
@@ -183,11 +181,3 @@ def _mean(level: str, rows: list[MetricRow]) -> MetricRow:
 
 def _agreed(words: list[str]) -> str:
     return words[0] if len(set(words)) == 1 else ""
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """Return the interquartile range of *values*; None for fewer than two."""
-    if len(values) < 2:  # noqa: PLR2004 - one value has no spread
-        return None
-    low, high = np.percentile(values, [25, 75])
-    return float(high - low)

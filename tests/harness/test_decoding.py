@@ -9,10 +9,12 @@ import torch
 
 from harness import decoding
 from harness.cache import ImageCache
-from harness.decoding import Decoder, usable_processors
+from harness.decoding import Decoder
 from harness.images import read_image
 from harness.interrupt import Interrupt
 from harness.progress import Reporter
+from profiles import environment
+from profiles.environment import usable_processors
 from profiles.errors import DataError, InterruptedRunError
 from profiles.timing.loader import take
 
@@ -127,8 +129,8 @@ def test_every_part_of_decoding_is_metered(files: list[Path]) -> None:
 
 
 def test_a_process_decodes_on_the_processors_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding.os, "sched_getaffinity", lambda _: {3, 5, 8}, raising=False)
+    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda _: {3, 5, 8}, raising=False)
     assert usable_processors() == 3
-    monkeypatch.delattr(decoding.os, "sched_getaffinity")
-    monkeypatch.setattr(decoding.os, "cpu_count", lambda: None)
+    monkeypatch.delattr(environment.os, "sched_getaffinity")
+    monkeypatch.setattr(environment.os, "cpu_count", lambda: None)
     assert usable_processors() == 1
