@@ -88,11 +88,13 @@ def calibrate(reconstructor: Reconstructor, images: Images) -> Tensor:
     """
     reconstructor.reporter.begin("calibration", len(images), "images")
     with closing(images.each()) as deliveries:
-        differences_ihw = (reconstructor.compare(loaded)[1] for loaded in deliveries)
-        total_hw = next(differences_ihw)[0]
-        for difference_hw in differences_ihw:
+        side = images.form.side
+        total_hw = torch.zeros(side, side, device=images.device)
+        for loaded in deliveries:
+            reconstruction, compared = reconstructor.compare(loaded)
             with stage("anomaly_map"):
-                total_hw = total_hw + difference_hw[0]
+                total_hw += compared[0]
+                del reconstruction, compared
     return total_hw / len(images)
 
 
@@ -147,6 +149,7 @@ def evaluate(
             with stage("anomaly_map"):
                 maps_ihw[number] = anomaly_map(compared, mean_hw)[0]
                 reconstructions_ichw[number] = (reconstruction[0].clamp(0, 1) * 255).round()
+                del reconstruction, compared
     return Evaluated(tuple(labels), maps_ihw.numpy(), masks_ihw.numpy(), reconstructions_ichw.numpy())
 
 

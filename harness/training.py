@@ -210,7 +210,7 @@ class Trainer:
     def _uncounted_step(self, batches: Iterator[Batch]) -> None:
         """Take a step on the next of *batches*."""
         batch = next(batches)
-        self._step(batch)
+        self._step(batch, torch.zeros_like(self._loss_sum))
         with stage("patching"):
             del batch
         self._setting.reporter.advance(1)
@@ -301,11 +301,10 @@ class Trainer:
         at = self.at
         started_ns = perf_counter_ns()
         for batch in batches:
-            loss = self._step(batch)
+            self._step(batch, self._loss_sum)
             count = len(batch.target_bp)
             with stage("patching"):
                 del batch  # or it would be in memory beside the next one, and be given back in no stage
-            self._loss_sum += loss.double() * count
             at.step += 1
             if self._config.measured_steps is not None:
                 at.step_ns.append(perf_counter_ns() - started_ns)
@@ -313,19 +312,23 @@ class Trainer:
             self._setting.reporter.advance(count)
             self._setting.interrupt.check()
 
-    def _step(self, batch: Batch) -> Tensor:
-        """Take one optimizer step; return the loss before it."""
-        loss = self._batch_loss(batch)
+    def _step(self, batch: Batch, total: Tensor) -> None:
+        """Take one optimizer step; add the losses before it of the batch's windows to *total*."""
+        loss = self._batch_loss(batch, total)
         backpropagate(loss)
+        with stage("loss"):
+            del loss  # and with it what autograd kept of the step
         with stage("optimizer"):
             self.optimizer.step()
             self.optimizer.zero_grad()
-        return loss.detach()
 
-    def _batch_loss(self, batch: Batch) -> Tensor:
+    def _batch_loss(self, batch: Batch, total: Tensor) -> Tensor:
+        """Return the mean loss of a batch; add those of its windows to *total*."""
         prediction_bp = self.model(batch.context_bkp, batch.positions_bt)
         with stage("loss") as mark:
-            return mark.output(self._loss(mark.input(prediction_bp), batch.target_bp))
+            loss = self._loss(mark.input(prediction_bp), batch.target_bp)
+            total += loss.detach().double() * len(prediction_bp)
+            return mark.output(loss)
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -336,7 +339,7 @@ class Trainer:
         windows = self._validation_windows.select(slice(steps * self._config.batch_size))
         with closing(self._batches(self._validation, windows)) as batches:
             for batch in batches:
-                loss_sum += self._batch_loss(batch).double() * len(batch.target_bp)
+                self._batch_loss(batch, loss_sum)
                 count += len(batch.target_bp)
                 with stage("patching"):
                     del batch

@@ -40,6 +40,10 @@ class Windows(NamedTuple):
         """Return some of the windows."""
         return Windows(*(part[index] for part in self))
 
+    def split(self, size: int) -> "list[Windows]":
+        """Return the windows *size* at a time, and what is left."""
+        return [self.select(slice(start, start + size)) for start in range(0, len(self.image_b), size)]
+
     def to(self, device: torch.device) -> "Windows":
         """Return the windows on *device*."""
         return Windows(*(part.to(device, non_blocking=True) for part in self))

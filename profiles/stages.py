@@ -58,8 +58,8 @@ class Recorder(Protocol):
     def mark_output(self, stage: Stage, x: Tensor) -> Tensor:
         """Return *x*, with a node whose backward says that the gradient enters *stage*."""
 
-    def enter_backward(self) -> None:
-        """Start a backward pass."""
+    def enter_backward(self, loss: Tensor) -> None:
+        """Start the backward pass of *loss*."""
 
     def leave_backward(self) -> None:
         """End the backward pass."""
@@ -142,7 +142,7 @@ def backpropagate(loss: Tensor) -> None:
     if _recorder is None:
         loss.backward()  # type: ignore[no-untyped-call]
         return
-    _recorder.enter_backward()
+    _recorder.enter_backward(loss)
     try:
         loss.backward()  # type: ignore[no-untyped-call]
     finally:

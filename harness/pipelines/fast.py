@@ -54,16 +54,22 @@ class ResidentImages:
         if self._kept_irqcss is None:
             self.prepare()
         assert self._kept_irqcss is not None  # noqa: S101 - kept now
-        for start in range(0, len(windows.image_b), size):
-            yield Loaded(self._kept_irqcss, windows.select(slice(start, start + size)), self.form.window_side)
+        with stage("patching"):
+            parts = windows.split(size)
+        for part in parts:
+            yield Loaded(self._kept_irqcss, part, self.form.window_side)
 
     def each(self) -> Generator[Loaded, None, None]:
         """Deliver every image once; see `Images.each`."""
         with stage("patching"):
             covering = covering_windows(1, self.form.grid, self.form.window_side)
         for start in range(0, len(self), CHUNK):
-            for image_rqcss in self._some(slice(start, start + CHUNK)):
-                yield Loaded(image_rqcss[None], covering, self.form.window_side)
+            with stage("patching"):
+                deliveries = [
+                    Loaded(image_rqcss[None], covering, self.form.window_side)
+                    for image_rqcss in self._some(slice(start, start + CHUNK))
+                ]
+            yield from deliveries
 
     def _some(self, which: slice) -> Tensor:
         return self._load(self._paths[which]) if self._kept_irqcss is None else self._kept_irqcss[which]
@@ -100,8 +106,10 @@ def _cut(loaded: Loaded, windows: Windows) -> Batch:
 def paint_in_batches(loaded: Loaded, model: nn.Module, cut: Cut, loss: PatchLoss, batch_size: int) -> Tensor:  # noqa: ARG001 - no loss is needed to paint
     """Paint a batch of patches at a time."""
     painted = []
-    for start in range(0, len(loaded.windows.image_b), batch_size):
-        batch = cut(loaded._replace(windows=loaded.windows.select(slice(start, start + batch_size))))
+    with stage("patching"):
+        parts = loaded.windows.split(batch_size)
+    for part in parts:
+        batch = cut(loaded._replace(windows=part))
         painted.append(model(batch.context_bkp, batch.positions_bt))
         with stage("patching"):
             del batch  # its memory is given back in the stage that took it

@@ -55,7 +55,7 @@ class StageClock:
         self._stack: list[Cell] = []
         self._since_ns = 0
         self._backward_base: int | None = None
-        self._handed_on: tuple[Tensor, int] | None = None
+        self._handed_on: tuple[Tensor, int, Stage] | None = None
         self._ranges: list[record_function] | None = None
 
     @contextmanager
@@ -152,10 +152,16 @@ class StageClock:
         self._close_range()
         self._cut(len(self._stack) - 1)
 
-    def enter_backward(self) -> None:
-        """Start a backward pass; until a gradient enters a stage, its time is unattributed."""
+    def enter_backward(self, loss: Tensor) -> None:
+        """Start the backward pass of *loss*: in the stage that handed it on, as this is where its gradient enters.
+
+        Where none did, time is unattributed until a gradient enters a stage.
+        """
         self._switch(len(self._stack), REMAINDER_BACKWARD)
         self._backward_base = len(self._stack)
+        if self._handed_on is not None and self._handed_on[0] is loss:
+            _, depth, stage = self._handed_on
+            self._stack[self._backward_base + depth :] = [BACKWARD[stage]]
         self._open_range(BACKWARD_PASS)
 
     def leave_backward(self) -> None:
@@ -163,13 +169,13 @@ class StageClock:
         assert self._backward_base is not None  # noqa: S101
         self._close_range()
         self._cut(self._backward_base - 1)
-        self._backward_base = None
+        self._backward_base = self._handed_on = None  # or it would hold the graph until the next mark
 
     def mark_output(self, stage: Stage, x: Tensor) -> Tensor:
         """Return *x*; when its gradient arrives, backward work of *stage* begins."""
         depth = self._depth()
         marked = _identity(x, lambda: self._gradient_enters(stage, depth))
-        self._handed_on = (marked, depth) if marked is not x else None
+        self._handed_on = (marked, depth, stage) if marked is not x else None
         return marked
 
     def mark_input(self, stage: Stage, x: Tensor) -> Tensor:  # noqa: ARG002 - the Recorder protocol's signature

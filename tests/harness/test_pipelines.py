@@ -59,11 +59,12 @@ def followed(whole: dict[str, Any], out: Path) -> Followed:
     """Run a cell; return the loss of every step, its record, and its maps and reconstructions."""
     losses: list[float] = []
     found: list[np.ndarray[Any, Any]] = []
-    step, evaluate = Trainer._step, run.evaluate
+    batch_loss, evaluate = Trainer._batch_loss, run.evaluate
 
-    def noted(self: Trainer, batch: Any) -> Any:
-        loss = step(self, batch)
-        losses.append(loss.item())
+    def noted(self: Trainer, batch: Any, total: Any) -> Any:
+        loss = batch_loss(self, batch, total)
+        if loss.requires_grad:
+            losses.append(loss.item())
         return loss
 
     def kept(*arguments: Any) -> Any:
@@ -72,7 +73,7 @@ def followed(whole: dict[str, Any], out: Path) -> Followed:
         return evaluated
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_step", noted)
+        patch.setattr(Trainer, "_batch_loss", noted)
         patch.setattr(run, "evaluate", kept)
         outcome = start(build({**whole, "profiler": {"steps": 0}}, "tiny"), out)
     return losses, read_model(CellRecord, folder_of(outcome).record), found

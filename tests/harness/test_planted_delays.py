@@ -160,10 +160,14 @@ def real_step(spend: Spend, config: ModelConfig = SMALL, windows: int = 16) -> C
             planted = Planted.apply(mark.input(prediction_bp), spend, "loss").view(-1, 3, 16, 16)
             loss = mark.output(inpainting_loss(planted, target_bp.view(-1, 3, 16, 16), LossConfig()))
         backpropagate(loss)
+        with stage("loss"):
+            del loss, planted, prediction_bp
         with stage("optimizer"):
             spend(FORWARD["optimizer"])
             optimizer.step()
             optimizer.zero_grad()
+        with stage("patching"):
+            del target_bp, context_bkp, positions_bt
 
     return step
 

@@ -1,6 +1,7 @@
 """Backward work goes to the stage that caused it, however a training computes its gradients."""
 
 from collections.abc import Callable
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
@@ -53,6 +54,22 @@ def test_a_nested_stage_keeps_its_place_backward() -> None:
     assert times.exposed_ns[Cell("feed_forward", "backward")] == 20
     # the outer stage's first half runs after the inner one has ended, inside the outer one
     assert times.exposed_ns[Cell("attention", "backward")] == 50
+
+
+def test_a_pass_begins_in_the_stage_of_its_loss() -> None:
+    clock = FakeClock()
+    loss = torch.ones(3, requires_grad=True).sum()
+    begin = Mock(side_effect=lambda: clock.pass_ns(7))
+    with StageClock(clock).phase("train", 1) as times:
+        for marked in (True, False):
+            with stage("loss") as mark:
+                total = mark.output(loss) if marked else loss * 1
+            with patch.object(Tensor, "backward", lambda loss: (begin(), torch.autograd.backward(loss))):
+                backpropagate(total)
+            loss = loss.detach().requires_grad_()
+    assert times.exposed_ns[Cell("loss", "backward")] == 7
+    assert times.exposed_ns[Cell("unattributed", "backward")] == 7
+    assert times.calls[Cell("loss", "backward")] == 1
 
 
 def test_a_stage_whose_inputs_need_no_gradient_ends_with_the_pass() -> None:
