@@ -8,6 +8,7 @@ import typer
 
 import harness.commands
 import harness.kernels.command
+import harness.whatif.command
 import reports.commands
 import reports.kernels
 from harness.version import version
@@ -33,6 +34,7 @@ app.add_typer(data, name="data")
 app.command("run")(harness.commands.run)
 app.command("report")(reports.commands.report)
 app.command("compare")(reports.commands.compare)
+app.command("whatif")(harness.whatif.command.whatif)
 app.command("suites")(harness.commands.suites)
 data.command("download")(harness.commands.download_data)
 data.command("verify")(harness.commands.verify_data)

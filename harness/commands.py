@@ -74,7 +74,7 @@ def run(
         "profiler.steps": 0 if no_profiler else None,
     }
     named = any((suite, config, setting)) or any(value is not None for value in options.values())
-    asked = None if resume_run and not named else _configuration(suite, config, options, setting or [])
+    asked = None if resume_run and not named else configuration(suite, config, options, setting or [])
     if retry_failed and not resume_run:
         raise ConfigError("--retry-failed", got="no --resume", expected="a run to go on with", fix="--resume --out RUN")
     if dry_run:
@@ -86,7 +86,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _configuration(suite: str | None, file: Path | None, options: dict[str, Any], settings: Strings) -> RunConfig:
+def configuration(suite: str | None, file: Path | None, options: dict[str, Any], settings: Strings) -> RunConfig:
     """Read a suite or a file and apply what the command line changes.
 
     Raises:

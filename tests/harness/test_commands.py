@@ -33,7 +33,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("arguments", [
     ["run"], ["report"], ["suites"], ["doctor"], ["data"], ["data", "synthesize"],
-    ["data", "download"], ["data", "verify"],
+    ["data", "download"], ["data", "verify"], ["whatif"],
 ])  # fmt: skip
 def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
     text = lines(*arguments, "--help")
@@ -53,7 +53,7 @@ def test_without_arguments_it_shows_help(arguments: list[str]) -> None:
 
 def test_a_relative_data_root_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = harness.commands._configuration("mvtec-full", None, {"data.root": None}, ["data.root=mvtec"])
+    config = harness.commands.configuration("mvtec-full", None, {"data.root": None}, ["data.root=mvtec"])
     assert config.data.root == str(tmp_path / "mvtec")
 
 

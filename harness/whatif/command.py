@@ -1,0 +1,199 @@
+"""The command `whatif`: words in; tables, a record and its CSV files out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.table import Column, Table
+
+from harness.cache import image_cache
+from harness.cells import Cell, plan, refuse_unavailable
+from harness.commands import Strings, configuration, out_console
+from harness.config import RunConfig
+from harness.dataset import Category, read_category, split_validation
+from harness.decoding import Decoder
+from harness.interrupt import Interrupt
+from harness.launch import default_directory, resolve_device, stored_configuration
+from harness.progress import Reporter
+from harness.seeding import generator_for
+from harness.synthesize import synthesize
+from harness.version import version
+from harness.whatif.inspection import one_of_each
+from harness.whatif.measure import ORDER, Bench, Found, measure
+from harness.whatif.subject import Subject
+from profiles.environment import measured_environment
+from profiles.errors import ConfigError, RunDirectoryError
+from profiles.files import replacing
+from profiles.record import Environment, write_csv
+from profiles.turns import Extent
+from profiles.whatif import EffectRow, FallRow, StepRow, WhatIfRecord
+
+RECORD = "whatif.json"
+OPTIONS = {
+    "data.root": "--data-root",
+    "data.categories": "--category",
+    "models": "--model",
+    "pipelines": "--pipeline",
+    "device": "--device",
+}
+"""By the setting that it changes."""
+
+NOT_MEASURED = (
+    "The head, validation and checkpoints are not taken away, nor is loading in an evaluation.",
+    "What is done once before training, as decoding all images for the fast pipeline, is in no step.",
+    "Weights are those that a run begins with: no step's time depends on them.",
+)
+
+
+def whatif(
+    run: Annotated[Path | None, typer.Argument(help="A run, whose configuration is measured.")] = None,
+    suite: Annotated[str | None, typer.Option(help="A suite of `bench suites`; smoke unless told otherwise.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of MVTec AD.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write; RUN/whatif or runs/SUITE-TIME if not told.")
+    ] = None,
+    category: Annotated[Strings | None, typer.Option(help="Only this category; repeatable.")] = None,
+    model: Annotated[Strings | None, typer.Option(help="Only this model; repeatable.")] = None,
+    pipeline: Annotated[Strings | None, typer.Option(help="Only this pipeline; repeatable.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    setting: Annotated[
+        Strings | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting; repeatable.")
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(min=0.0, help="Seconds for each cell, about; everything is timed at least once.")
+    ] = 300.0,
+) -> None:
+    """Measure what a step would gain if a stage were free, and if a part were the fast pipeline's.
+
+    Steps with and without each stage take turns; cells of the thesis pipeline also get the waterfall to the fast one.
+
+    Example: bench whatif --suite thesis-pipeline --data-root mvtec --category bottle --model mlsa --budget 600
+    """
+    root = str(data_root) if data_root else None
+    options: dict[str, Any] = dict(zip(OPTIONS, (root, category, model, pipeline, device), strict=True))
+    config = _asked(run, suite, options, setting or [])
+    cells = plan(config)
+    refuse_unavailable(cells, config)
+    where = resolve_device(config.device)
+    found = Found()
+    with _categories(config) as categories:
+        folder = _made(out or (run / "whatif" if run else default_directory(f"whatif-{config.suite}")))
+        here = measured_environment(where)
+        for number, cell in enumerate(cells, start=1):
+            Reporter().say(f"cell {number} of {len(cells)}: {cell.name}, about {budget:.0f} s")
+            found = found.and_(measure(_bench(cell, config, categories[cell.category], where, budget)))
+            _write(folder, found, config, here)
+    show(found)
+    out_console.print(f"written: {folder}")
+
+
+def _asked(run: Path | None, suite: str | None, options: dict[str, Any], settings: Strings) -> RunConfig:
+    """Return the configuration of a run as it is, or of a suite as the command line changes it."""
+    if run is None:
+        return configuration(suite, None, options, settings)
+    named = [OPTIONS[key] for key, value in options.items() if value is not None]
+    if suite or named or settings:
+        got = ", ".join((["--suite"] if suite else []) + named + (["--set"] if settings else []))
+        raise ConfigError(run, got=f"{got} as well", expected="a run as it is, or --suite", fix="leave one out")
+    return stored_configuration(run)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        got = error.strerror or "a folder that cannot be made"
+        raise RunDirectoryError(folder, got=got, expected="a folder to write", fix="another --out") from error
+    return folder
+
+
+@contextmanager
+def _categories(config: RunConfig) -> Iterator[dict[str, Category]]:
+    """List the categories' files; what is generated exists inside the block only."""
+    data = config.data
+    if data.root is None and data.generated is None:
+        fix = "--data-root DIR, or --suite smoke"
+        raise ConfigError("data.root", got="nothing", expected="the folder of MVTec AD", fix=fix)
+    with TemporaryDirectory(prefix="bench-whatif-") as aside:
+        for name in data.categories:
+            if data.root is None and data.generated is not None:
+                synthesize(Path(aside), name, data.generated, data.generated_seed)
+        yield {name: read_category(Path(data.root or aside), name) for name in data.categories}
+
+
+def _bench(cell: Cell, config: RunConfig, category: Category, device: torch.device, limit_s: float) -> Bench:
+    order = torch.randperm(len(category.train), generator=generator_for(cell.seed, "split")).tolist()
+    train, _ = split_validation(category.train, order)
+    decoder = Decoder(image_cache(config.data.cache), Reporter(), Interrupt())
+    extent = Extent(config.data.workers, config.data.workers)
+    subject = Subject(cell, config, train, device, decoder, extent)
+    return Bench(subject, one_of_each(category.test), extent, limit_s)
+
+
+def _write(folder: Path, found: Found, config: RunConfig, here: Environment) -> None:
+    """Write what was found so far."""
+    record = WhatIfRecord(
+        commit=version().commit,
+        suite=config.suite,
+        dtype=config.model.precision,
+        environment=here,
+        order=ORDER,
+        steps=found.steps,
+        effects=found.effects,
+        waterfall=found.waterfall,
+        not_measured=NOT_MEASURED,
+    )
+    write_csv(folder / "whatif.csv", EffectRow._fields, found.effects)
+    write_csv(folder / "waterfall.csv", FallRow._fields, found.waterfall)
+    write_csv(folder / "steps.csv", StepRow._fields, found.steps)
+    with replacing(folder / RECORD) as aside:
+        aside.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def show(found: Found) -> None:
+    """Print every step's table, and the waterfalls."""
+    for step in found.steps:
+        title = f"{step.category}, {step.model}, {step.pipeline}: {step.phase}"
+        out_console.print(f"{title}, {step.step_s:.4g} s a step, median of {step.rounds} rounds")
+        key = (step.category, step.model, step.pipeline, step.phase)
+        _show_effects([row for row in found.effects if row[:4] == key])
+    for category, model in dict.fromkeys((row.category, row.model) for row in found.waterfall):
+        out_console.print(f"{category}, {model}: from the thesis's step to the fast one's, in % of the former")
+        _show_falls([row for row in found.waterfall if (row.category, row.model) == (category, model)])
+
+
+def _show_effects(rows: Sequence[EffectRow]) -> None:
+    table = Table("stage or part", "gain", "95 %", "n", "exposed", "busy", Column("reading", overflow="fold"), box=None)
+    for row in rows:
+        name = row.name if row.kind == "ceiling" else f"{row.name} exchanged"
+        table.add_row(
+            name,
+            _percent(row.gain),
+            _interval(row.low, row.high),
+            str(row.rounds),
+            _percent(row.exposed),
+            _percent(row.busy),
+            row.reading,
+        )
+    out_console.print(table)
+
+
+def _show_falls(rows: Iterable[FallRow]) -> None:
+    table = Table("exchanged", "off", "left", "times the step before", "95 %", "n", box=None)
+    for row in rows:
+        previous = f"{row.by_previous:.3f}"
+        ends = "" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
+        table.add_row(row.part, _percent(row.gain), _percent(row.step), previous, ends, str(row.rounds))
+    out_console.print(table)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "too few rounds" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"

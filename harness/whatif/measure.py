@@ -1,0 +1,200 @@
+"""What is compared: a step with and without each stage, and with each part exchanged, alone and one after the other."""
+
+from collections.abc import Sequence
+from functools import partial
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from harness.cells import Cell
+from harness.dataset import LabelledImage
+from harness.pipelines.parts import Pipeline
+from harness.pipelines.table import PIPELINES
+from harness.whatif.inspection import SKIPPED, evaluation
+from harness.whatif.readings import Spent, clock_for, reading, spent
+from harness.whatif.removals import REMOVALS
+from harness.whatif.subject import Subject
+from profiles.ratio import CONFIDENCE, Ratio, paired_ratio
+from profiles.record import Phase
+from profiles.stages import Stage
+from profiles.turns import Extent, Measured, Opened, compare, gain
+from profiles.whatif import EffectRow, FallRow, Kind, StepRow
+
+FULL = "the whole step"
+PARTS = ("images", "cut", "gather", "attention", "loss", "optimizer", "memory")
+"""Parts of a pipeline that a training step is made of, as `Pipeline` names them."""
+
+PRECISION = 0.02
+"""The half width of a ratio's interval at which rounds end."""
+
+ORDER = (
+    "parts are exchanged in the order of their gains when exchanged alone, the largest first; every place of the "
+    "waterfall is measured in turns with all others"
+)
+
+INSPECTED = Extent(warm=1, timed=1)
+
+
+class Found(NamedTuple):
+    """What was found of one cell or of several."""
+
+    steps: tuple[StepRow, ...] = ()
+    effects: tuple[EffectRow, ...] = ()
+    waterfall: tuple[FallRow, ...] = ()
+
+    def and_(self, more: "Found") -> "Found":
+        """Return this with *more* behind it."""
+        return Found(self.steps + more.steps, self.effects + more.effects, self.waterfall + more.waterfall)
+
+
+class Bench(NamedTuple):
+    """A cell to be measured, the test images that its evaluation is measured on, and how long that may take.
+
+    Each of its comparisons gets a part of the time.
+    """
+
+    subject: Subject
+    labels: Sequence[LabelledImage]
+    extent: Extent
+    limit_s: float
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The cell's."""
+        return PIPELINES[self.subject.cell.pipeline]
+
+    def drain(self) -> None:
+        """Wait for the device."""
+        if self.subject.device.type == "cuda":
+            torch.cuda.synchronize(self.subject.device)
+
+    def compare(self, ways: dict[str, Opened], extent: Extent, part: float) -> Measured:
+        """Let *ways* take turns for a *part* of the time at most."""
+        return compare(ways, extent, self.drain, precision=PRECISION, limit_s=part * self.limit_s)
+
+    def spent(self, ways: dict[str, Opened], extent: Extent, part: float) -> dict[str, Spent]:
+        """Take turns by the stage clock, for a *part* of the time at most."""
+        return spent(ways, extent, partial(clock_for, self.subject.device), part * self.limit_s)
+
+
+def measure(bench: Bench) -> Found:
+    """Measure the ceilings of a cell; where its pipeline is the thesis's, also exchanges and the waterfall."""
+    ceilings = training(bench).and_(inspecting(bench))
+    return ceilings.and_(exchanging(bench)) if bench.subject.cell.pipeline == "thesis" else ceilings
+
+
+def training(bench: Bench) -> Found:
+    """Take each stage of a training step away."""
+    subject = bench.subject
+    ways = {FULL: subject.way(bench.pipeline)}
+    ways |= {name: subject.way(bench.pipeline, removal) for name, (removal, _) in REMOVALS.items()}
+    words = {name: words for name, (_, words) in REMOVALS.items()}
+    return _ceilings(bench, "train", ways, words, bench.extent, 0.27)
+
+
+def inspecting(bench: Bench) -> Found:
+    """Take each stage of an evaluation away that only an evaluation has."""
+    ways = {FULL: evaluation(bench.subject, bench.pipeline, bench.labels)}
+    ways |= {name: evaluation(bench.subject, bench.pipeline, bench.labels, name) for name in SKIPPED}
+    return _ceilings(bench, "evaluation", ways, dict.fromkeys(SKIPPED, "skipped"), INSPECTED, 0.15)
+
+
+def _ceilings(
+    bench: Bench, phase: Phase, ways: dict[str, Opened], words: dict[Stage, str], extent: Extent, part: float
+) -> Found:
+    measured = bench.compare(ways, extent, part)
+    times = bench.spent(ways, extent, part / 3)
+    effects = []
+    for stage, replaced_by in words.items():
+        saved, full = gain(measured.ratios[stage]), times[FULL]
+        busy = full.busy_s / full.wall_s if stage == "data_loading" and full.busy_s is not None else None
+        why = reading(stage, saved, full, times[stage])
+        row = _effect(bench.subject.cell, phase, "ceiling", stage, replaced_by, saved)
+        effects.append(row._replace(exposed=full.exposed(stage) / full.wall_s, busy=busy, reading=why))
+    return Found((_step(bench, phase, measured, extent),), tuple(effects))
+
+
+def _step(bench: Bench, phase: Phase, measured: Measured, extent: Extent) -> StepRow:
+    cell, config, times_ns = bench.subject.cell, bench.subject.config, measured.times_ns[FULL]
+    return StepRow(
+        cell.category,
+        cell.model,
+        cell.pipeline,
+        phase,
+        median(times_ns) / extent.timed / 1e9,
+        len(times_ns),
+        config.training.batch_size,
+        config.image_side(cell.category),
+        config.data.workers,
+        measured.ended_by,
+    )
+
+
+def _effect(cell: Cell, phase: Phase, kind: Kind, name: str, replaced_by: str, saved: Ratio) -> EffectRow:
+    low, high = known(saved)
+    return EffectRow(
+        cell.category,
+        cell.model,
+        cell.pipeline,
+        phase,
+        kind,
+        name,
+        replaced_by,
+        saved.value,
+        low,
+        high,
+        saved.samples,
+        exposed=None,
+        busy=None,
+        reading="",
+    )
+
+
+def known(ratio: Ratio) -> tuple[float | None, float | None]:
+    """Return the ends of an interval, or none where the rounds were too few for one."""
+    bounded = abs(ratio.low) != float("inf") and abs(ratio.high) != float("inf")
+    return (ratio.low, ratio.high) if bounded else (None, None)
+
+
+def exchanging(bench: Bench) -> Found:
+    """Exchange the parts of the thesis's step for the fast one's: each alone, then one after the other."""
+    subject, slow, fast = bench.subject, PIPELINES["thesis"], PIPELINES["fast"]
+    alone = {part: exchanged_parts(slow, fast, [part]) for part in PARTS}
+    ways = {FULL: subject.way(slow)} | {part: subject.way(pipeline) for part, pipeline in alone.items()}
+    gains = {part: gain(ratio) for part, ratio in bench.compare(ways, bench.extent, 0.22).ratios.items()}
+    effects = (_effect(subject.cell, "train", "swap", part, "the fast one's", gains[part]) for part in PARTS)
+    order = sorted(PARTS, key=lambda part: -gains[part].value)
+    steps = {FULL: subject.way(slow)}
+    for place, part in enumerate(order, start=1):
+        steps[part] = subject.way(exchanged_parts(slow, fast, order[:place]))
+    waterfall = falls(subject.cell, bench.compare(steps, bench.extent, 0.22))
+    return Found(effects=tuple(effects), waterfall=tuple(waterfall))
+
+
+def exchanged_parts(slow: Pipeline, fast: Pipeline, parts: Sequence[str]) -> Pipeline:
+    """Return *slow* with *parts* of *fast*."""
+    return slow._replace(**{part: getattr(fast, part) for part in parts})
+
+
+def falls(cell: Cell, measured: Measured) -> list[FallRow]:
+    """Return the waterfall through steps in the order in which they were given; its gains sum exactly to the whole."""
+    rows, before, step = [], FULL, 1.0
+    for place, (part, ratio) in enumerate(measured.ratios.items(), start=1):
+        by_previous = paired_ratio(measured.times_ns[part], measured.times_ns[before], CONFIDENCE)
+        ends = known(by_previous)
+        rows.append(
+            FallRow(
+                cell.category,
+                cell.model,
+                place,
+                part,
+                ratio.value,
+                step - ratio.value,
+                by_previous.value,
+                *ends,
+                by_previous.samples,
+            )
+        )
+        before, step = part, ratio.value
+    return rows

@@ -1,0 +1,108 @@
+"""What the stage clock says of the same steps, and why a ceiling is not the exposed share.
+
+A step and the step without one of its stages both divide into exposed times that sum to their wall times. So whatever
+the gain is short of the stage's exposed time, others took more once it was gone, and the clock says which.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from statistics import median
+from time import perf_counter_ns
+from typing import NamedTuple
+
+import torch
+
+from profiles.ratio import Ratio
+from profiles.stages import Stage
+from profiles.timing.clock import StageClock
+from profiles.timing.device_clock import CudaTimer, DeviceClock
+from profiles.timing.times import PhaseTimes
+from profiles.turns import Extent, Opened, within
+
+REPEATS = 3
+"""Turns by the clock at most, the median of which is taken."""
+
+TELLING = 0.02
+"""The part of a step by which a ceiling may differ from the exposed share, beyond its interval, unexplained."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {"data_loading": ("data_loading", "transfer")}
+"""Stages that are taken away together."""
+
+
+class Spent(NamedTuple):
+    """A turn by the clock, seconds: the whole, exposed by stage, and what loading worked, where it was metered."""
+
+    wall_s: float
+    exposed_s: dict[str, float]
+    busy_s: float | None
+
+    def exposed(self, stage: str) -> float:
+        """Return the exposed time of what is taken away with *stage*, seconds."""
+        return sum(self.exposed_s.get(name, 0.0) for name in GROUPS.get(stage, (stage,)))
+
+
+def clock_for(device: torch.device) -> StageClock:
+    """Return the stage clock of a device."""
+    return DeviceClock(CudaTimer(device)) if device.type == "cuda" else StageClock()
+
+
+def spent(
+    ways: Mapping[str, Opened],
+    extent: Extent,
+    clock: Callable[[], StageClock],
+    limit_s: float,
+    clock_ns: Callable[[], int] = perf_counter_ns,
+) -> dict[str, Spent]:
+    """Take turns by the stage clock, once or until *limit_s* is over; return the median of each way."""
+    found: dict[str, list[Spent]] = {name: [] for name in ways}
+    end_ns = clock_ns() + round(limit_s * 1e9)
+    for _ in range(REPEATS):
+        for name, opened in ways.items():
+            found[name].append(_once(opened, extent, clock()))
+        if clock_ns() >= end_ns:
+            break
+    return {name: _median(turns) for name, turns in found.items()}
+
+
+def _once(opened: Opened, extent: Extent, clock: StageClock) -> Spent:
+    kept: list[PhaseTimes] = []
+
+    @contextmanager
+    def phase() -> Iterator[None]:
+        with clock.phase("train", 1) as times:
+            kept.append(times)
+            yield
+
+    within(opened, extent, phase)
+    (times,) = kept
+    exposed_s: dict[str, float] = {}
+    for cell, exposed_ns in times.exposed_ns.items():
+        exposed_s[cell.stage] = exposed_s.get(cell.stage, 0.0) + exposed_ns / 1e9
+    return Spent(times.wall_ns / 1e9, exposed_s, sum(times.loader_ns.values()) / 1e9 if times.loader_ns else None)
+
+
+def _median(turns: list[Spent]) -> Spent:
+    names = dict.fromkeys(name for turn in turns for name in turn.exposed_s)
+    exposed_s = {name: median(turn.exposed_s.get(name, 0.0) for turn in turns) for name in names}
+    busy_s = [turn.busy_s for turn in turns if turn.busy_s is not None]
+    return Spent(median(turn.wall_s for turn in turns), exposed_s, median(busy_s) if busy_s else None)
+
+
+def reading(stage: Stage, saved: Ratio, full: Spent, without: Spent) -> str:
+    """Explain, in a sentence, where a ceiling is not the exposed share."""
+    if math.isinf(saved.low) or math.isinf(saved.high):
+        return "too few rounds to tell"
+    exposed = full.exposed(stage) / full.wall_s
+    if saved.low - TELLING <= exposed <= saved.high + TELLING:
+        return "as exposed"
+    less = saved.value < exposed
+    group = GROUPS.get(stage, (stage,))
+    changes = {
+        name: (without.exposed_s.get(name, 0.0) - full.exposed_s.get(name, 0.0)) / full.wall_s
+        for name in {*full.exposed_s, *without.exposed_s} - {*group}
+    }
+    telling = sorted((name for name in changes if (changes[name] > 0) == less), key=lambda name: -abs(changes[name]))
+    named = ", ".join(f"{name} {changes[name]:+.1%}" for name in telling[:2])
+    why = "what it hid takes its place" if less else "it slowed others down while it worked"
+    return f"{why}: without it {named} of the step" if named else why

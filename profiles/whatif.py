@@ -1,0 +1,91 @@
+"""What `bench whatif` found: the ceiling of every stage, the gain of every exchanged part, and the way between them.
+
+A gain is the part of a step that is saved: 0.3 where the step takes 0.7 of its time, below 0 where it takes longer. An
+end of an interval is absent where the rounds were too few for one.
+"""
+
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from profiles.record import Environment, Phase
+
+SCHEMA_VERSION = 1
+"""1: the first."""
+
+Kind = Literal["ceiling", "swap"]
+
+
+class EffectRow(NamedTuple):
+    """`whatif.csv`: one stage taken away, or one part of the thesis's pipeline exchanged for the fast one's.
+
+    `exposed` and `busy` are the stage clock's shares of the whole step: what the step waited for or spent on the stage,
+    and what loading worked, which several processes can do at once, so that it may exceed 1. `reading` explains, by the
+    same clock, where the ceiling is not the exposed share. A swap has neither.
+    """
+
+    category: str
+    model: str
+    pipeline: str
+    phase: Phase
+    kind: Kind
+    name: str
+    replaced_by: str
+    gain: float
+    low: float | None
+    high: float | None
+    rounds: int
+    exposed: float | None
+    busy: float | None
+    reading: str
+
+
+class FallRow(NamedTuple):
+    """`waterfall.csv`: the parts exchanged one after the other, from the thesis's step, place 0, to the fast one.
+
+    `step` is the step's time so far as a part of the thesis's; `gain` is what this exchange took off it, so that gains
+    sum to 1 - `step` of the last place. The interval is that of the step's time by the one before.
+    """
+
+    category: str
+    model: str
+    place: int
+    part: str
+    step: float
+    gain: float
+    by_previous: float
+    low: float | None
+    high: float | None
+    rounds: int
+
+
+class StepRow(NamedTuple):
+    """`steps.csv`: the whole step that ceilings are of, a median of rounds; an evaluation's inspects two images."""
+
+    category: str
+    model: str
+    pipeline: str
+    phase: Phase
+    step_s: float
+    rounds: int
+    windows: int
+    image_side: int
+    workers: int
+    ended_by: str
+
+
+class WhatIfRecord(BaseModel):
+    """The whole of it, `whatif.json`."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    commit: str
+    suite: str
+    dtype: str
+    environment: Environment
+    order: str
+    steps: tuple[StepRow, ...]
+    effects: tuple[EffectRow, ...]
+    waterfall: tuple[FallRow, ...]
+    not_measured: tuple[str, ...]

@@ -1,0 +1,135 @@
+"""The command: every stage has its row, the waterfall sums to the whole, wrong use is one line and exit code 2."""
+
+import csv
+import random
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import bench
+from harness.cells import Cell
+from harness.config import build
+from harness.launch import start
+from harness.whatif import measure
+from harness.whatif.measure import PARTS, falls
+from harness.whatif.removals import REMOVALS
+from profiles.errors import BenchError, ConfigError
+from profiles.ratio import paired_ratio
+from profiles.record import read_model
+from profiles.turns import Measured
+from profiles.whatif import EffectRow, FallRow, StepRow, WhatIfRecord
+from tests.harness.conftest import tiny_table
+
+runner = CliRunner()
+
+
+def whatif(*arguments: str) -> str:
+    result = runner.invoke(bench.app, ["whatif", *arguments], terminal_width=200)
+    if isinstance(result.exception, BenchError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def written(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    out = tmp_path_factory.mktemp("whatif") / "out"
+    sizes = [f"model.{key}={value}" for key, value in tiny_table(generated)["model"].items()]
+    changes = ["training.batch_size=8", "data.image_side=32", "data.workers=1", *sizes]
+    settings = [word for change in changes for word in ("--set", change)]
+    chosen = ["--category", "weave", "--model", "mlsa", "--pipeline", "thesis", "--data-root", str(generated)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "REMOVALS", {name: REMOVALS[name] for name in ("data_loading", "attention")})
+        shown = whatif(*chosen, *settings, "--out", str(out), "--budget", "0")
+    return shown, out
+
+
+def test_every_stage_taken_away_and_every_part_exchanged_has_its_row(written: tuple[str, Path]) -> None:
+    shown, out = written
+    effects = rows(out / "whatif.csv")
+    assert list(effects[0]) == list(EffectRow._fields)
+    found = [(row["phase"], row["kind"], row["name"]) for row in effects]
+    assert found == [
+        ("train", "ceiling", "data_loading"),
+        ("train", "ceiling", "attention"),
+        ("evaluation", "ceiling", "anomaly_map"),
+        ("evaluation", "ceiling", "scoring"),
+        *(("train", "swap", part) for part in PARTS),
+    ]
+    assert all(float(row["gain"]) < 1 for row in effects)
+    assert [bool(row["busy"]) for row in effects] == [True] + [False] * (len(effects) - 1)
+    assert all((row["exposed"] != "") == (row["kind"] == "ceiling") for row in effects)
+    assert "too few rounds" in shown
+
+
+def test_the_record_holds_what_the_tables_hold_and_where_it_was_measured(written: tuple[str, Path]) -> None:
+    _, out = written
+    record = read_model(WhatIfRecord, out / "whatif.json")
+    assert [str(row.gain) for row in record.effects] == [row["gain"] for row in rows(out / "whatif.csv")]
+    assert [str(row.step) for row in record.waterfall] == [row["step"] for row in rows(out / "waterfall.csv")]
+    assert [(row.phase, row.windows, row.image_side) for row in record.steps] == [
+        ("train", 8, 32),
+        ("evaluation", 8, 32),
+    ]
+    assert list(rows(out / "steps.csv")[0]) == list(StepRow._fields)
+    assert record.environment.flops_per_s
+    assert record.dtype == "float32"
+
+
+def test_the_waterfall_exchanges_every_part_once_and_its_steps_sum_to_the_whole(written: tuple[str, Path]) -> None:
+    _, out = written
+    waterfall = rows(out / "waterfall.csv")
+    assert list(waterfall[0]) == list(FallRow._fields)
+    assert sorted(row["part"] for row in waterfall) == sorted(PARTS)
+    assert [int(row["place"]) for row in waterfall] == list(range(1, len(PARTS) + 1))
+    gains = {row["name"]: float(row["gain"]) for row in rows(out / "whatif.csv") if row["kind"] == "swap"}
+    assert [row["part"] for row in waterfall] == sorted(PARTS, key=lambda part: -gains[part])
+    assert sum(float(row["gain"]) for row in waterfall) == pytest.approx(1 - float(waterfall[-1]["step"]), abs=1e-12)
+
+
+def test_gains_sum_to_the_whole_however_noisy_the_rounds_are() -> None:
+    noise = random.Random(0)  # noqa: S311 - no secret
+    names = ["the whole step", "images", "cut", "loss"]
+    times_ns = {name: [round(1e6 * noise.lognormvariate(0, 1)) for _ in range(9)] for name in names}
+    ratios = {name: paired_ratio(times_ns[name], times_ns[names[0]]) for name in names[1:]}
+    found = falls(Cell("weave", "msa", "thesis", 0), Measured(ratios, times_ns, "time"))
+    assert sum(row.gain for row in found) == pytest.approx(1 - ratios["loss"].value, abs=1e-12)
+    assert found[1].by_previous == paired_ratio(times_ns["cut"], times_ns["images"]).value
+    assert found[1].low is not None
+    assert found[1].low < found[1].by_previous
+
+
+def test_what_is_no_run_is_wrong_use(tmp_path: Path) -> None:
+    with pytest.raises(BenchError) as raised:
+        whatif(str(tmp_path / "none"))
+    assert raised.value.exit_code == 2
+
+
+def test_a_run_is_measured_as_it_is_and_not_changed(generated: Path, tmp_path: Path) -> None:
+    table = {**tiny_table(generated, max_epochs=1), "models": ["msa"], "profiler": {"steps": 0}}
+    table["data"] |= {"categories": ["weave"], "workers": 1}
+    run = start(build(table, "tiny"), tmp_path / "run").directory
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    whatif(str(run), "--budget", "0")
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.parent.name != "whatif"}
+    assert after == before
+    assert {row.name for row in read_model(WhatIfRecord, run / "whatif" / "whatif.json").effects} >= set(REMOVALS)
+    with pytest.raises(ConfigError, match=r"got --suite, --model as well; expected a run as it is, or --suite"):
+        whatif(str(run), "--suite", "smoke", "--model", "msa")
+
+
+def test_nothing_is_written_where_the_images_are_missing(tmp_path: Path) -> None:
+    with pytest.raises(BenchError):
+        whatif("--suite", "mvtec-epoch", "--data-root", str(tmp_path / "none"), "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_of_real_images_needs_their_folder() -> None:
+    with pytest.raises(ConfigError, match=r"data\.root: got nothing"):
+        whatif("--suite", "mvtec-epoch", "--category", "bottle", "--model", "msa")

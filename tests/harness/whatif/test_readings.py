@@ -1,0 +1,73 @@
+"""Why a ceiling is not the exposed share: the clock names what took more, or less, once the stage was gone."""
+
+import math
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+
+from harness.whatif.readings import REPEATS, Spent, clock_for, reading, spent
+from profiles.ratio import Ratio
+from profiles.timing.clock import StageClock
+from profiles.turns import Extent, Step
+from tests.profiles.test_turns import Virtual
+
+FULL = Spent(10.0, {"data_loading": 1.0, "transfer": 0.5, "attention": 5.0, "loss": 3.5}, 12.0)
+
+
+def close(value: float) -> Ratio:
+    return Ratio(value, value - 0.005, value + 0.005, 9)
+
+
+def test_where_the_gain_is_the_exposed_share_nothing_is_to_be_explained() -> None:
+    without = Spent(5.0, {**FULL.exposed_s, "attention": 0.0}, None)
+    assert reading("attention", close(0.5), FULL, without) == "as exposed"
+
+
+def test_what_hid_behind_a_stage_takes_its_place_and_is_named() -> None:
+    without = Spent(9.0, {"data_loading": 5.0, "transfer": 0.5, "loss": 3.5}, None)
+    told = reading("attention", close(0.1), FULL, without)
+    assert told == "what it hid takes its place: without it data_loading +40.0% of the step"
+
+
+def test_what_a_stage_slowed_down_while_it_worked_is_named() -> None:
+    without = Spent(5.0, {"attention": 3.0, "loss": 2.0}, None)
+    told = reading("data_loading", close(0.5), FULL, without)
+    assert told == "it slowed others down while it worked: without it attention -20.0%, loss -15.0% of the step"
+
+
+def test_transfer_is_taken_away_with_loading() -> None:
+    assert FULL.exposed("data_loading") == 1.5
+    without = Spent(8.5, {"attention": 5.0, "loss": 3.5}, None)
+    assert reading("data_loading", close(0.15), FULL, without) == "as exposed"
+
+
+@pytest.mark.parametrize("ends", [(-math.inf, 1.0), (0.1, math.inf)])
+def test_too_few_rounds_explain_nothing(ends: tuple[float, float]) -> None:
+    assert reading("attention", Ratio(0.5, *ends, 3), FULL, FULL) == "too few rounds to tell"
+
+
+def test_turns_by_the_clock_are_timed_by_it_from_the_first_step_that_counts() -> None:
+    pipeline = Virtual({"data_loading": 1_000_000, "attention": 4_000_000}, ahead=0)
+    extent = Extent(3, 5)
+    found = spent({"full": pipeline.without(None)}, extent, lambda: StageClock(pipeline.clock_ns), 1.0)
+    assert found["full"].wall_s == pytest.approx(5 * 0.005)
+    assert found["full"].exposed_s == pytest.approx({"unattributed": 5 * 0.005})
+    assert found["full"].busy_s is None
+
+
+@pytest.mark.parametrize(("limit_s", "turns"), [(0.0, 1), (1.5, 2), (60.0, REPEATS)])
+def test_turns_by_the_clock_end_when_time_is_up(limit_s: float, turns: int) -> None:
+    pipeline = Virtual({"data_loading": 1_000_000}, ahead=0)  # whose turn takes a second to close
+    opened = []
+
+    def counted() -> AbstractContextManager[Step]:
+        opened.append(1)
+        return pipeline.without(None)()
+
+    spent({"full": counted}, Extent(1, 1), lambda: StageClock(pipeline.clock_ns), limit_s, pipeline.clock_ns)
+    assert len(opened) == turns
+
+
+def test_a_cpu_is_timed_by_the_clock_of_the_host() -> None:
+    assert type(clock_for(torch.device("cpu"))) is StageClock
