@@ -9,8 +9,10 @@ import typer
 import harness.commands
 import harness.kernels.command
 import harness.whatif.command
+import harness.whatif.surface_command
 import reports.commands
 import reports.kernels
+import reports.surface
 from harness.version import version
 from profiles.errors import BenchError
 
@@ -51,6 +53,15 @@ def kernels(**options: Any) -> None:  # noqa: ANN401 - those of the command that
     finally:
         if options["out"] is not None and options["out"].exists():
             reports.kernels.draw(options["out"])
+
+
+@app.command("surface")
+@wraps(harness.whatif.surface_command.attention_surface)
+def surface(**options: Any) -> None:  # noqa: ANN401 - those of the command that it wraps
+    """Measure, and draw what was written."""
+    harness.whatif.surface_command.attention_surface(**options)
+    if options["out"] is not None:
+        reports.surface.draw(options["out"])
 
 
 @app.callback(invoke_without_command=True)

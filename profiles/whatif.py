@@ -74,6 +74,39 @@ class StepRow(NamedTuple):
     ended_by: str
 
 
+class SurfaceRow(NamedTuple):
+    """`surface.csv`: a linear attention's time by a softmax one's, forward and backward, all else of the model free.
+
+    Below 1 linear attention is faster. Both include the projections that queries, keys, values and outputs need.
+    """
+
+    window_side: int
+    tokens: int
+    width: int
+    heads: int
+    windows: int
+    softmax_s: float
+    linear_s: float
+    ratio: float
+    low: float | None
+    high: float | None
+    rounds: int
+
+
+class SurfaceRecord(BaseModel):
+    """`surface.json`: the whole surface, and where and by what it was measured."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    commit: str
+    dtype: str
+    environment: Environment
+    softmax: str
+    linear: str
+    rows: tuple[SurfaceRow, ...]
+
+
 class WhatIfRecord(BaseModel):
     """The whole of it, `whatif.json`."""
 

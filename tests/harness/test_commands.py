@@ -33,7 +33,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("arguments", [
     ["run"], ["report"], ["suites"], ["doctor"], ["data"], ["data", "synthesize"],
-    ["data", "download"], ["data", "verify"], ["whatif"],
+    ["data", "download"], ["data", "verify"], ["whatif"], ["surface"],
 ])  # fmt: skip
 def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
     text = lines(*arguments, "--help")
