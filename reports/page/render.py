@@ -20,6 +20,7 @@ from reports.claims.pairs import settings
 from reports.page import answer, breakdown, claims, energies, instruments, listings, pipelines, samples
 from reports.page.roofline import roofline_table
 from reports.page.tables import Identity, Table, identity, metric_table
+from reports.page.whatif import whatif_tables
 from reports.rows.claims import CheckRow, ClaimRow
 from reports.rows.details import FILES
 from reports.rows.metrics import ACCURACY, TIMING, MetricRow
@@ -102,6 +103,7 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "roofline": roofline.roofline_chart("roofline-chart", work, run.environment),
         "roofline_table": roofline_table(work, run.environment),
         "pipelines": pipelines.pipelines(run.records),
+        "whatif": whatif_tables(run.whatif),
         "instruments": instruments.tables(run.records, who),
         "power": power.power_panels(run.cells),
         "tradeoffs": [

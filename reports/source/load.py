@@ -24,6 +24,7 @@ from profiles.record import (
     Status,
     read_model,
 )
+from profiles.whatif import WhatIfRecord
 
 State = Status | Literal["damaged"]
 
@@ -51,7 +52,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Run:
-    """A run: its manifest, its machine, its configuration as text, its cells in the manifest's order."""
+    """A run: its manifest, its machine, its configuration as text, its cells in the manifest's order.
+
+    `whatif` is there where `bench whatif` measured the run's configuration.
+    """
 
     folder: Path
     manifest: Manifest
@@ -59,6 +63,7 @@ class Run:
     config: str | None
     cells: tuple[Cell, ...]
     notes: tuple[str, ...]
+    whatif: WhatIfRecord | None = None
 
     @property
     def records(self) -> list[CellRecord]:
@@ -72,7 +77,7 @@ class Run:
         return {state: counts[state] for state in _STATES if counts[state]}
 
 
-_Model = TypeVar("_Model", CellRecord, CellStatus, Environment)
+_Model = TypeVar("_Model", CellRecord, CellStatus, Environment, WhatIfRecord)
 
 
 def read_run(folder: Path) -> Run:
@@ -93,7 +98,10 @@ def read_run(folder: Path) -> Run:
         notes.append("config.toml is missing or unreadable, so the resolved configuration is not shown.")
     cells = tuple(_read_cell(folder, name) for name in dict.fromkeys(manifest.cells))
     notes += _strays(folder, {cell.name for cell in cells})
-    return Run(folder, manifest, environment, config, cells, tuple(notes))
+    found = folder / "whatif" / "whatif.json"
+    whatif, why_not = _try_read(WhatIfRecord, found) if found.exists() else (None, "")
+    notes += [why_not] if why_not else []
+    return Run(folder, manifest, environment, config, cells, tuple(notes), whatif)
 
 
 def _read_cell(run: Path, name: str) -> Cell:

@@ -124,6 +124,7 @@ def test_sections_stand_in_their_order(build: Build) -> None:
         "Stages",
         "Arithmetic",
         "Thesis pipeline against fast",
+        "What if a stage were free?",
         "Can the times be trusted?",
         "Energy",
         "Power and utilisation over time",

@@ -1,0 +1,95 @@
+"""What a step would gain if a stage were free, beside the shares of it that the stage clock gives."""
+
+from profiles.whatif import EffectRow, FallRow, StepRow, WhatIfRecord
+from reports.page.tables import Column, Entry, Table, text
+from reports.words.format import count, model_name, number, percent, visible
+from reports.words.palette import stage_class, stage_label
+
+_NONE = Entry("\u2013", "none", numeric=True, missing=True)
+
+
+def whatif_tables(record: WhatIfRecord | None) -> tuple[Table, ...]:
+    """Return a table for each step that was measured, and one for each waterfall."""
+    if record is None:
+        return ()
+    steps = [_ceilings(place, step, record) for place, step in enumerate(record.steps)]
+    cells = list(dict.fromkeys((row.category, row.model) for row in record.waterfall))
+    falls = [
+        _waterfall(place, [row for row in record.waterfall if (row.category, row.model) == cell], record)
+        for place, cell in enumerate(cells)
+    ]
+    return (*steps, *falls)
+
+
+def _ceilings(place: int, step: StepRow, record: WhatIfRecord) -> Table:
+    columns = (
+        Column("Stage or part"),
+        Column("What takes its place"),
+        Column("Gain", "of the step", numeric=True),
+        Column("Exposed", "of the step", numeric=True),
+        Column("Busy", "of the step", numeric=True),
+        Column("Reading"),
+    )
+    key = (step.category, step.model, step.pipeline, step.phase)
+    rows = tuple(_effect(row) for row in record.effects if row[:4] == key)
+    caption = f"If it were free: {step.category}, {model_name(step.model)}, {step.pipeline} pipeline, {step.phase}"
+    unit = f"{count(step.windows, 'window')} at a side of {step.image_side} pixels"
+    detail = (
+        f"Gains are medians of rounds (n) with 95 % intervals; a step of {unit} takes {number(step.step_s)} s, the "
+        f"median of {step.rounds} rounds, {count(step.workers, 'worker')}. {_where(record)}"
+    )
+    return Table(f"whatif-{place}", visible(caption), columns, rows, detail, record.not_measured)
+
+
+def _effect(row: EffectRow) -> tuple[Entry, ...]:
+    name = (
+        text(stage_label(row.name), f"stage {stage_class(row.name)}")
+        if row.kind == "ceiling"
+        else text(f"{row.name} (exchanged)")
+    )
+    note = f"{_interval(row.low, row.high)}, n\u00a0{row.rounds}"
+    gain = Entry(percent(row.gain), note, sort=row.gain, numeric=True)
+    return name, text(row.replaced_by), gain, _share(row.exposed), _share(row.busy), text(row.reading)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "too few rounds" if low is None or high is None else f"{percent(low)} to {percent(high)}"
+
+
+def _share(value: float | None) -> Entry:
+    return _NONE if value is None else Entry(percent(value), sort=value, numeric=True)
+
+
+def _waterfall(place: int, rows: list[FallRow], record: WhatIfRecord) -> Table:
+    columns = (
+        Column("Place", numeric=True),
+        Column("Part exchanged"),
+        Column("Taken off", "of the thesis's step", numeric=True),
+        Column("Left", "of the thesis's step", numeric=True),
+        Column("By the step before", numeric=True),
+    )
+    body = tuple(
+        (
+            Entry(str(row.place), sort=row.place, numeric=True),
+            text(row.part),
+            Entry(percent(row.gain), sort=row.gain, numeric=True),
+            Entry(percent(row.step), sort=row.step, numeric=True),
+            Entry(number(row.by_previous), f"{_ratios(row)}, n\u00a0{row.rounds}", sort=row.by_previous, numeric=True),
+        )
+        for row in rows
+    )
+    caption = f"From the thesis's step to the fast one's: {rows[0].category}, {model_name(rows[0].model)}"
+    detail = f"What is taken off sums to the whole; {record.order}. {_where(record)}"
+    return Table(f"waterfall-{place}", visible(caption), columns, body, detail)
+
+
+def _ratios(row: FallRow) -> str:
+    return "too few rounds" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
+
+
+def _where(record: WhatIfRecord) -> str:
+    here = record.environment
+    return visible(
+        f"{here.device_name}, {here.threads} threads, {record.dtype}, torch {here.packages.get('torch', 'unknown')}, "
+        f"commit {record.commit[:12]}."
+    )
