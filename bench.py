@@ -14,7 +14,7 @@ import reports.commands
 import reports.kernels
 import reports.surface
 from harness.version import version
-from profiles.errors import BenchError
+from profiles.errors import BenchError, BudgetSpentError, NothingMeasuredError
 
 INTERRUPTED = 130
 WRONG_USE = 2
@@ -33,7 +33,28 @@ data = typer.Typer(
 )
 app.add_typer(data, name="data")
 
-app.command("run")(harness.commands.run)
+
+@app.command("run")
+@wraps(harness.commands.run)
+def run(**options: Any) -> None:  # noqa: ANN401 - those of the command that it wraps
+    """Run, and report what there is when the budget is spent."""
+    try:
+        harness.commands.run(**options)
+    except BudgetSpentError as error:
+        _report_so_far(error)
+        raise
+
+
+def _report_so_far(error: BudgetSpentError) -> None:
+    """Report the cells that are done, if any is."""
+    if error.run is None:
+        return
+    try:
+        reports.commands.report(error.run)
+    except NothingMeasuredError as nothing:
+        sys.stderr.write(f"bench: {nothing}\n")
+
+
 app.command("report")(reports.commands.report)
 app.command("compare")(reports.commands.compare)
 app.command("whatif")(harness.whatif.command.whatif)

@@ -1,24 +1,56 @@
-"""Checkpoints: `last.pt`, from which a training goes on as if never stopped, and `best.pt`, the weights to evaluate."""
+"""Checkpoints: `last.pt`, from which a training goes on as if never stopped, and `best.pt`, the weights to evaluate.
+
+`previous.pt` is the `last.pt` before: where a disk has damaged the last, a training goes on from there. Every file is
+written aside, synced and renamed, and what is read is checked by the checksums (CRC-32) that the format holds.
+"""
 
 import pickle
 import struct
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from harness.directory import replacing
 from profiles.errors import RunDirectoryError
+from profiles.files import replacing
 
 State = dict[str, Any]
+
+
+class Saved(NamedTuple):
+    """A training's state; *damaged* says what was wrong with a later one that could not be read."""
+
+    state: State
+    damaged: str | None
 
 
 def save(path: Path, state: State) -> None:
     """Write tensors and plain values: aside, synced, then renamed into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as aside:
-        torch.save(state, aside)
+        _write(aside, state)
+
+
+def save_last(checkpoints: Path, state: State) -> None:
+    """Write `last.pt`; the one before becomes `previous.pt`. At every moment one of the two is whole."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    last = checkpoints / "last.pt"
+    with replacing(last) as aside:
+        _write(aside, state)
+        if last.exists():
+            last.replace(checkpoints / "previous.pt")
+
+
+def drop_previous(checkpoints: Path) -> None:
+    """Remove what only a training that goes on could need."""
+    (checkpoints / "previous.pt").unlink(missing_ok=True)
+
+
+def _write(path: Path, state: State) -> None:
+    with path.open("wb") as file:  # not by name: torch's own writing does not say why it failed
+        torch.save(state, file)
 
 
 def load(path: Path, device: torch.device) -> State:
@@ -29,11 +61,20 @@ def load(path: Path, device: torch.device) -> State:
 
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (entry := archive.testzip()) is not None:
+                raise _damaged(path, f"the checksum of {entry} is wrong")
         state: State = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, struct.error, pickle.UnpicklingError) as error:
-        got, fix = f"a damaged checkpoint ({error})", "--resume --retry-failed, which trains the cell anew"
-        raise RunDirectoryError(path, got=got, expected="a checkpoint of this program", fix=fix) from error
+    except (
+        OSError, RuntimeError, EOFError, ValueError, KeyError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        raise _damaged(path, str(error)) from error
     return state
+
+
+def _damaged(path: Path, why: str) -> RunDirectoryError:
+    got, fix = f"a damaged checkpoint ({why})", "--resume --retry-failed, which trains the cell anew"
+    return RunDirectoryError(path, got=got, expected="a checkpoint of this program", fix=fix)
 
 
 def load_weights(model: nn.Module, path: Path, device: torch.device) -> None:
@@ -46,12 +87,34 @@ def load_weights(model: nn.Module, path: Path, device: torch.device) -> None:
     model.load_state_dict(load(path, device)["model"])
 
 
-def load_last(checkpoints: Path, device: torch.device) -> State | None:
-    """Read `last.pt` of a folder, if there is one.
+def load_last(checkpoints: Path, device: torch.device) -> Saved | None:
+    """Read the last state of a training, if it has one: `last.pt`, or where that is gone or damaged, the one before.
 
     Raises:
-        RunDirectoryError: it is damaged.
+        RunDirectoryError: no state that was saved is whole.
 
     """
-    path = checkpoints / "last.pt"
-    return load(path, device) if path.exists() else None
+    damage: RunDirectoryError | None = None
+    for name in ("last.pt", "previous.pt"):
+        path = checkpoints / name
+        if not path.exists():
+            continue
+        try:
+            return Saved(load(path, device), None if damage is None else f"last.pt: {damage.got}")
+        except RunDirectoryError as error:
+            damage = damage or error
+    if damage is not None:
+        raise damage
+    return None
+
+
+def is_whole(checkpoints: Path) -> bool:
+    """Whether a training could go on from what it saved, or has saved nothing yet."""
+    try:
+        load_last(checkpoints, torch.device("cpu"))
+        best = checkpoints / "best.pt"
+        if best.exists():
+            load(best, torch.device("cpu"))
+    except RunDirectoryError:
+        return False
+    return True

@@ -19,8 +19,10 @@ from harness.data.sources import check_mirrors, given_checksums
 from harness.data.transfer import Patience
 from harness.data.verify import CategoryReport, Counts, verify
 from harness.directory import RunDirectory
-from harness.launch import Outcome, resolve_device, resume, start, stored_configuration
-from harness.progress import Reporter, duration
+from harness.launch import Outcome, resume, start, stored_configuration
+from harness.launchers.local import Local, share_processors, slots
+from harness.machine import resolve_device
+from harness.progress import Reporter, duration, seconds
 from harness.synthesize import GENERATED, SyntheticConfig, check, synthesize
 from profiles.environment import environment
 from profiles.errors import ConfigError
@@ -57,6 +59,10 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="With --resume: run failed cells again.")
     ] = False,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Stop when it is spent, state saved: 8h, 90m, 1h30m; exit 4.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells at once: on GPUs in turn, or sharing the processors.")] = 1,
     no_profiler: Annotated[bool, typer.Option("--no-profiler", help="No torch.profiler windows.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the cells and what they will cost.")] = False,
 ) -> None:
@@ -80,7 +86,15 @@ def run(
     if dry_run:
         _show_cells(asked or stored_configuration(out))
         return
-    outcome = start(asked, out) if asked and not resume_run else resume(out, asked, retry_failed=retry_failed)
+    budget_s = None if budget is None else seconds("--budget", budget)
+    device_name = (asked or stored_configuration(out)).device
+    share_processors(resolve_device(device_name), jobs)
+    launcher = Local(slots(device_name, jobs))
+    outcome = (
+        start(asked, out, launcher, budget_s=budget_s)
+        if asked and not resume_run
+        else resume(out, asked, launcher, retry_failed=retry_failed, budget_s=budget_s)
+    )
     _show_outcome(outcome)
     if outcome.failed:
         raise typer.Exit(1)

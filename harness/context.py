@@ -1,9 +1,10 @@
 """What the steps of a run share."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
+from harness.cells import Cell
 from harness.config import RunConfig
 from harness.dataset import Category, LabelledImage
 from harness.decoding import Decoder
@@ -14,16 +15,40 @@ from harness.progress import Reporter
 
 
 class Context(NamedTuple):
-    """What all cells of a run share."""
+    """What all cells of a run share; *together* of them run at once on the machine."""
 
     run: str
     config: RunConfig
+    cells: tuple[Cell, ...]
     directory: RunDirectory
     device: torch.device
     categories: dict[str, Category]
     commit: str
     reporter: Reporter
     interrupt: Interrupt
+    together: int = 1
+
+
+class Launcher(Protocol):
+    """Runs cells: when it returns, each is done or failed.
+
+    Where cells run *elsewhere*, on a machine that is not this one, the first of them describes it.
+    """
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether cells run on another machine."""
+        ...
+
+    def __call__(self, cells: list[Cell], context: Context) -> None:
+        """Run *cells*, which are to be done; go on when one fails.
+
+        Raises:
+            InterruptedRunError: someone asked to stop; the state is saved.
+            MachineError: the machine cannot go on.
+
+        """
+        ...
 
 
 class Sources(NamedTuple):

@@ -9,8 +9,6 @@ cells/<category>/<model>-<pipeline>/seed<k>/
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic_ns
@@ -18,6 +16,7 @@ from time import monotonic_ns
 from pydantic import BaseModel
 
 from profiles.errors import RunDirectoryError
+from profiles.files import replacing
 from profiles.record import (
     CellStatus,
     EnergyRow,
@@ -32,16 +31,6 @@ from profiles.record import (
 )
 
 Scalar = str | int | float | bool | None
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a place to write aside; what was written is then synced and renamed, so that a reader sees old or new."""
-    aside = path.with_name(path.name + ".part")
-    yield aside
-    with aside.open("r+b") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -76,6 +65,7 @@ class CellDirectory:
         self.checkpoints = root / "checkpoints"
         self.maps = root / "maps"
         self.error = root / "error.txt"
+        self.lock = root / "lock"
 
     def create(self) -> None:
         """Make the folder, with its status and the headers of its tables; what was there before is gone."""
@@ -95,6 +85,15 @@ class CellDirectory:
     def set_status(self, status: Status, error: str | None = None) -> None:
         """Replace the cell's status."""
         write_model(self.root / "status.json", CellStatus(status=status, error=error))
+
+    def fail(self, error: str) -> None:
+        """Say that the cell failed, and of what, in one line."""
+        self.set_status("failed", error)
+
+    def retry(self) -> None:
+        """Have a failed cell go on from what it saved."""
+        self.error.unlink(missing_ok=True)
+        self.set_status("pending")
 
     def has_status(self) -> bool:
         """Whether the folder says how the cell stands; without that it counts as never begun."""

@@ -1,31 +1,34 @@
 """Starting a run, or going on with one: everything that can be wrong is found before anything is written."""
 
-import fcntl
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from harness import checkpoint
 from harness.cache import image_cache
 from harness.cells import Cell, plan, refuse_unavailable
 from harness.config import RunConfig, build, file_table
-from harness.context import Context
+from harness.context import Context, Launcher
+from harness.cost import by_gain
 from harness.dataset import Category, inspect_category, read_category, split_validation
 from harness.directory import RunDirectory, now, write_atomically, write_model
 from harness.interrupt import Interrupt, listening
+from harness.launchers.here import Here
+from harness.locks import held
+from harness.machine import refuse_another_machine, resolve_device
 from harness.progress import Reporter
 from harness.result import write_results
-from harness.run import run_cells
 from harness.synthesize import synthesize
 from harness.version import version
-from profiles.environment import environment, measured_environment
-from profiles.errors import ConfigError, InterruptedRunError, RunDirectoryError
-from profiles.record import Environment, Manifest, RunStatus, read_model
+from profiles.environment import measured_environment
+from profiles.errors import ConfigError, InterruptedRunError, MachineError, RunDirectoryError
+from profiles.record import Manifest, RunStatus, read_model
+
+HERE = Here()
 
 
 class Outcome(NamedTuple):
@@ -41,12 +44,19 @@ def default_directory(suite: str) -> Path:
     return Path("runs") / f"{suite}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 
-def start(config: RunConfig, out: Path | None) -> Outcome:
+def start(config: RunConfig, out: Path | None, launcher: Launcher = HERE, *, budget_s: float | None = None) -> Outcome:
     """Run a configuration in a new directory.
+
+    Args:
+        config: what to run.
+        out: where; absent: a new folder under `runs/`.
+        launcher: where cells run.
+        budget_s: seconds that the run may take, if it may not take as many as it needs.
 
     Raises:
         InputError: the configuration, the data set or the directory cannot be used; nothing was written.
-        InterruptedRunError: someone asked to stop; the state is saved.
+        InterruptedRunError: someone asked to stop, or the budget is spent; the state is saved.
+        MachineError: the machine cannot go on; what was saved is kept.
 
     """
     cells = plan(config)
@@ -57,22 +67,32 @@ def start(config: RunConfig, out: Path | None) -> Outcome:
     device = resolve_device(config.device)
     categories = _inspected(config)
     directory.create()
-    with _only_one(directory), listening() as interrupt:
-        _describe(directory, config, cells, device)
-        return _run(directory, config, cells, device, categories, interrupt)
+    with held(directory.root / "lock"), listening(budget_s) as interrupt:
+        _describe(directory, config, cells, None if launcher.elsewhere else device)
+        return _run(directory, config, device, categories, interrupt, launcher)
 
 
-def resume(out: Path | None, asked: RunConfig | None, *, retry_failed: bool) -> Outcome:
+def resume(
+    out: Path | None,
+    asked: RunConfig | None,
+    launcher: Launcher = HERE,
+    *,
+    retry_failed: bool,
+    budget_s: float | None = None,
+) -> Outcome:
     """Go on with the run in *out*.
 
     Args:
         out: the run's directory.
         asked: the configuration that the command line describes; it must be the run's own. Absent: the run's own.
-        retry_failed: start failed cells again, from the beginning.
+        launcher: where cells run.
+        retry_failed: go on with failed cells too, from what they saved.
+        budget_s: seconds that this part of the run may take, if it may not take as many as it needs.
 
     Raises:
         InputError: there is no such run, or it is not the one asked for, or this is not the machine it began on.
-        InterruptedRunError: someone asked to stop; the state is saved.
+        InterruptedRunError: someone asked to stop, or the budget is spent; the state is saved.
+        MachineError: the machine cannot go on; what was saved is kept.
 
     """
     config = stored_configuration(out)
@@ -86,16 +106,17 @@ def resume(out: Path | None, asked: RunConfig | None, *, retry_failed: bool) -> 
     refuse_unavailable(cells, config)
     image_cache(config.data.cache)
     device = resolve_device(config.device)
-    _refuse_another_machine(directory, device)
+    if directory.environment.exists() and not launcher.elsewhere:
+        refuse_another_machine(directory, device)
     _refuse_another_program(directory, manifest)
-    with _only_one(directory), listening() as interrupt:
+    with held(directory.root / "lock"), listening(budget_s) as interrupt:
         _mend(directory, cells, retry_failed=retry_failed)
         statuses = [directory.cell(cell.name).status() for cell in cells]
         if not {"pending", "running"} & set(statuses):
             return Outcome(directory.root, cells, statuses.count("failed"))
         categories = _inspected(config)
         write_model(directory.manifest, manifest.model_copy(update={"ended": None, "status": "running"}))
-        return _run(directory, config, cells, device, categories, interrupt)
+        return _run(directory, config, device, categories, interrupt, launcher)
 
 
 def stored_configuration(out: Path | None) -> RunConfig:
@@ -110,22 +131,6 @@ def stored_configuration(out: Path | None) -> RunConfig:
     directory = RunDirectory(out)
     read_model(Manifest, directory.manifest)
     return build(file_table(directory.config), str(directory.config))
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is the GPU where there is one.
-
-    Raises:
-        ConfigError: there is no such device.
-
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise ConfigError("--device", got=name, expected=f"one of {count} CUDA device(s) or cpu", fix="--device auto")
-    return device
 
 
 def _inspected(config: RunConfig) -> dict[str, Category]:
@@ -164,11 +169,12 @@ def _generated(config: RunConfig, directory: RunDirectory) -> dict[str, Category
     return {name: read_category(root, name) for name in config.data.categories}
 
 
-def _describe(directory: RunDirectory, config: RunConfig, cells: list[Cell], device: torch.device) -> None:
-    """Write what the run is: manifest, environment, configuration, and a folder for each cell."""
+def _describe(directory: RunDirectory, config: RunConfig, cells: list[Cell], device: torch.device | None) -> None:
+    """Write what the run is: manifest, configuration, a folder for each cell, and this machine if *device* is its."""
     program = version()
     write_atomically(directory.config, config.to_toml().encode())
-    write_model(directory.environment, measured_environment(device))
+    if device is not None:
+        write_model(directory.environment, measured_environment(device))
     for cell in cells:
         directory.cell(cell.name).create()
     write_results(directory, cells)
@@ -191,17 +197,18 @@ def _describe(directory: RunDirectory, config: RunConfig, cells: list[Cell], dev
 def _run(
     directory: RunDirectory,
     config: RunConfig,
-    cells: list[Cell],
     device: torch.device,
     categories: dict[str, Category],
     interrupt: Interrupt,
+    launcher: Launcher,
 ) -> Outcome:
-    """Run what is not done and keep the manifest's status."""
-    manifest = read_model(Manifest, directory.manifest)
+    """Run what is neither done nor failed, what tells most for its cost first, and keep the manifest's status."""
+    manifest, cells = read_model(Manifest, directory.manifest), plan(config)
     directory.log("run_start", run=manifest.run)
     context = Context(
         run=manifest.run,
         config=config,
+        cells=tuple(cells),
         directory=directory,
         device=device,
         categories=categories or _generated(config, directory),
@@ -211,65 +218,28 @@ def _run(
     )
     status: RunStatus = "failed"
     try:
-        failed = run_cells(cells, context)
+        launcher([cell for cell in by_gain(cells, config) if not _is_over(directory, cell)], context)
+        failed = sum(directory.cell(cell.name).status() == "failed" for cell in cells)
         status = "failed" if failed else "done"
     except InterruptedRunError as error:
         status = "interrupted"
-        message = (
-            f"{error}; the state is saved; go on with: bench run --resume --out {shlex.quote(str(directory.root))}"
-        )
-        raise InterruptedRunError(message) from error
+        message = f"{error}; the state is saved; {_how_to_go_on(directory)}"
+        raise type(error)(message, directory.root) from error
+    except MachineError as error:
+        message = f"{error}; what was saved is kept; mend that, then {_how_to_go_on(directory)}"
+        raise MachineError(message) from error
     finally:
         write_model(directory.manifest, manifest.model_copy(update={"ended": now(), "status": status}))
         directory.log("run_stop", run=manifest.run, status=status)
     return Outcome(directory.root, cells, failed)
 
 
-@contextmanager
-def _only_one(directory: RunDirectory) -> Iterator[None]:
-    """Hold the run's lock, which the system gives back when the process ends, however it ends.
-
-    Raises:
-        RunDirectoryError: another process holds it.
-
-    """
-    with ExitStack() as held:
-        try:
-            file = held.enter_context((directory.root / "lock").open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            got, fix = "a run that is going on", "wait, or another --out"
-            raise RunDirectoryError(directory.root, got=got, expected="one that has stopped", fix=fix) from error
-        except OSError as error:
-            got, fix = f"no lock ({error.strerror})", "a --out where files can be written and locked"
-            raise RunDirectoryError(directory.root, got=got, expected="a folder to lock", fix=fix) from error
-        yield
+def _is_over(directory: RunDirectory, cell: Cell) -> bool:
+    return directory.cell(cell.name).status() in {"done", "failed"}
 
 
-def _refuse_another_machine(directory: RunDirectory, device: torch.device) -> None:
-    """Refuse to mix measurements of two machines in one run.
-
-    Raises:
-        RunDirectoryError: device, processor or torch differ from those the run began on.
-
-    """
-    then, here = read_model(Environment, directory.environment), environment(device)
-    for name in ("device", "device_name", "cpu", "threads"):
-        if getattr(then, name) != getattr(here, name):
-            raise RunDirectoryError(
-                directory.root,
-                got=f"{name} {getattr(here, name)}",
-                expected=f"{getattr(then, name)}, on which the run began",
-                fix="resume it there, or start a new run here",
-            )
-    if then.packages["torch"] != here.packages["torch"]:
-        expected = f"{then.packages['torch']}, with which the run began"
-        raise RunDirectoryError(
-            directory.root,
-            got=f"torch {here.packages['torch']}",
-            expected=expected,
-            fix="install that, or start anew",
-        )
+def _how_to_go_on(directory: RunDirectory) -> str:
+    return f"go on with: bench run --resume --out {shlex.quote(str(directory.root))}"
 
 
 def _refuse_another_program(directory: RunDirectory, manifest: Manifest) -> None:
@@ -290,11 +260,16 @@ def _refuse_another_program(directory: RunDirectory, manifest: Manifest) -> None
 
 
 def _mend(directory: RunDirectory, cells: list[Cell], *, retry_failed: bool) -> None:
-    """Make anew the folders of cells that have none or whose status is gone, and of failed ones if asked to."""
+    """Make anew the folders of cells that have none or whose status is gone; have failed ones go on if asked to."""
     for cell in cells:
         folder = directory.cell(cell.name)
-        if not folder.has_status() or (retry_failed and folder.status() == "failed"):
+        if not folder.has_status():
             folder.create()
+        elif retry_failed and folder.status() == "failed":
+            if checkpoint.is_whole(folder.checkpoints):
+                folder.retry()
+            else:
+                folder.create()
 
 
 def _differences(one: RunConfig, other: RunConfig) -> list[str]:

@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Self
 
-from harness.directory import CellDirectory, RunDirectory, replacing
+from harness.directory import CellDirectory, RunDirectory
 from profiles.energy.telemetry import Telemetry
+from profiles.files import replacing
 from profiles.record import EnergyRow, EpochRow, LoaderRow, Phase, PhaseRow, StageRow, write_csv
 from profiles.timing.clock import StageClock
 from profiles.timing.times import PhaseTimes

@@ -1,9 +1,12 @@
 """Progress on stderr: a bar with rate and time left on a terminal, a plain line now and then elsewhere."""
 
+import re
 from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from profiles.errors import ConfigError
 
 LINE_EVERY_S = 10.0
 REDRAW_EVERY_S = 0.5
@@ -78,6 +81,24 @@ class Reporter:
         if self._bar is not None:
             self._bar.stop()
         self._bar = self._task = None
+
+
+DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def seconds(where: str, text: str) -> float:
+    """Read a duration: `8h`, `90m`, `1h30m`, `45s`, `2d`.
+
+    Raises:
+        ConfigError: it is none, or nothing; *where* names the option.
+
+    """
+    found = DURATION.fullmatch(text)
+    days, hours, minutes, rest = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    if total == 0:
+        raise ConfigError(where, got=repr(text), expected="a time such as 8h, 90m, 1h30m or 45s", fix=f"{where} 8h")
+    return float(total)
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """From a finished cell to its record, and from records to `results.csv`."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from harness import summary, totals
 from harness.categories import kind_of, mvtec_ad
 from harness.cells import Cell, backend_of
 from harness.context import Context, Sources
-from harness.directory import RunDirectory, replacing, write_model
+from harness.directory import RunDirectory, write_model
 from harness.doubts import doubts, unsteady
 from harness.evaluation import Evaluated
 from harness.joules import energy_doubts, energy_metrics, energy_totals, stage_energies
@@ -21,6 +22,7 @@ from harness.training import Trainer
 from harness.work import stage_work
 from profiles.energy.telemetry import Telemetry
 from profiles.environment import usable_processors
+from profiles.files import replacing
 from profiles.memory import PeakMemory
 from profiles.record import CellRecord, Metric, ResultRow, StageWork, read_model, write_csv
 from profiles.watchers import watchers
@@ -158,6 +160,7 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
             f"interrupted and resumed {trainer.at.resumed} time(s): the first steps after it were cold, and the time "
             "before epoch 1 is of the last start; joules per stage rest on the power sampled since then"
         )
+    caveats += [f"went on from the checkpoint before a damaged one ({why})" for why in trainer.at.damaged]
     if context.config.training.measured_steps is not None:
         caveats.append(
             f"time per epoch is extended from {len(trainer.at.step_ns)} measured steps of {trainer.steps_per_epoch}"
@@ -171,12 +174,23 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
         caveats.append(
             f"{had} of {whole} images came decoded from the cache (data.cache): data_loading is less by that"
         )
+    caveats += _company(cell, context, result.memory)
+    return caveats
+
+
+def _company(cell: Cell, context: Context, memory: PeakMemory) -> list[str]:
+    """Return what shared the machine with a cell."""
+    caveats = []
     workers, processors = context.config.data.workers, usable_processors()
     if PIPELINES[cell.pipeline].reloads_every_window:
         caveats.append(
             f"{workers} processes loaded images on {processors} processor(s) (data.workers), beside the peak memory"
         )
-    in_use_bytes = result.memory.in_use_bytes
+    if context.together > 1:
+        caveats.append(
+            f"up to {context.together} cells ran at once on this machine (--jobs): times include their company"
+        )
+    in_use_bytes = memory.in_use_bytes
     if in_use_bytes is not None and context.device.type == "cpu":
         caveats.append(
             f"peak memory is the process's; {in_use_bytes / 2**30:.2f} GiB were in use before the cell began"
@@ -184,7 +198,7 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
     return caveats
 
 
-def write_results(run: RunDirectory, cells: list[Cell]) -> None:
+def write_results(run: RunDirectory, cells: Iterable[Cell]) -> None:
     """Replace `results.csv` by the rows of every cell that has a record."""
     records = [read_model(CellRecord, path) for cell in cells if (path := run.cell(cell.name).record).exists()]
     with replacing(run.results) as aside:

@@ -1,5 +1,6 @@
 """One run: every cell of a configuration, from image files to records. Start reading at `run_cell`."""
 
+import errno
 import traceback
 
 import torch
@@ -15,69 +16,68 @@ from harness.evaluation import Evaluated, Reconstructor, calibrate, evaluate
 from harness.log import CellLog
 from harness.pipelines.parts import Form, PatchLoss, as_images
 from harness.pipelines.table import PIPELINES
-from harness.result import Result, why_unscored, write_record, write_results
+from harness.result import Result, why_unscored, write_record
 from harness.scores import Scores, score
 from harness.seeding import generator_for, seed_for
 from harness.training import Progress, Setting, Trainer
 from models.transformer import InpaintingTransformer
 from profiles.energy.telemetry import Telemetry
 from profiles.environment import sources
-from profiles.errors import BenchError, InterruptedRunError
+from profiles.errors import BenchError, InterruptedRunError, MachineError
 from profiles.memory import PeakMemory
-from profiles.record import CellRecord
+from profiles.record import CellRecord, Status
 from profiles.stages import stage
 from profiles.timing.clock import StageClock
 from profiles.timing.device_clock import CudaTimer, DeviceClock
 from profiles.tracing.observation import Observer
 
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+"""What the system says of a full or read-only disk, and where too many files are open."""
 
-def run_cells(cells: list[Cell], context: Context) -> int:
-    """Run the cells that are not done, one after the other; return how many failed.
 
-    A failed cell keeps its error in `status.json`, the whole of it in `error.txt`, and the others go on.
+def run_guarded(cell: Cell, context: Context) -> None:
+    """Run one cell and keep its status; a failed one keeps its error there, the whole of it in `error.txt`.
 
     Raises:
         InterruptedRunError: someone asked to stop; the state is saved.
+        MachineError: the disk is full, say: the cell is not to blame, and goes on when that is mended.
 
     """
-    failed = 0
-    for number, cell in enumerate(cells, start=1):
-        status = context.directory.cell(cell.name).status()
-        if status == "done":
-            continue
-        if status == "failed":
-            failed += 1
-            continue
-        context.reporter.say(f"cell {number} of {len(cells)}: {cell.name}")
-        failed += not _run_guarded(cell, context)
-        write_results(context.directory, cells)
-    return failed
-
-
-def _run_guarded(cell: Cell, context: Context) -> bool:
-    """Run one cell and keep its status; return whether it is done."""
     folder = context.directory.cell(cell.name)
-    folder.set_status("running")
-    context.directory.log("cell_start", cell=cell.name)
     try:
-        run_cell(cell, context)
-    except InterruptedRunError:
-        folder.set_status("pending")
-        context.directory.log("cell_stop", cell=cell.name, status="interrupted")
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever stops a cell must not stop the others; it is kept and shown
-        expected = isinstance(error, BenchError)
-        text = str(error) if expected else f"{type(error).__name__}: {error}"
-        folder.error.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        folder.set_status("failed", text)
-        context.directory.log("cell_stop", cell=cell.name, status="failed", error=text)
-        context.reporter.say(f"{cell.name} failed: {text}")
+        folder.set_status("running")
+        context.directory.log("cell_start", cell=cell.name)
+        try:
+            run_cell(cell, context)
+        except InterruptedRunError:
+            _stopped(cell, context, "pending", "interrupted")
+            raise
+        except Exception as error:
+            if machine_is_to_blame(error):
+                raise MachineError(str(error)) from error
+            text = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+            folder.error.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            _stopped(cell, context, "failed", "failed", text)
+            context.reporter.say(f"{cell.name} failed: {text}")
+        else:
+            checkpoint.drop_previous(folder.checkpoints)
+            _stopped(cell, context, "done", "done")
+        finally:
+            context.reporter.end()
+    except OSError as error:
+        raise MachineError(str(error)) from error
+
+
+def _stopped(cell: Cell, context: Context, status: Status, word: str, error: str | None = None) -> None:
+    context.directory.cell(cell.name).set_status(status, error)
+    context.directory.log("cell_stop", cell=cell.name, status=word, error=error)
+
+
+def machine_is_to_blame(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, says that the machine cannot go on, so that any other cell would meet it."""
+    if error is None:
         return False
-    finally:
-        context.reporter.end()
-    folder.set_status("done")
-    context.directory.log("cell_stop", cell=cell.name, status="done")
-    return True
+    return (isinstance(error, OSError) and error.errno in MACHINE_ERRORS) or machine_is_to_blame(error.__cause__)
 
 
 def run_cell(cell: Cell, context: Context) -> CellRecord:
@@ -102,7 +102,7 @@ def _train_and_evaluate(
 ) -> tuple[Trainer, Sources, Evaluated, Scores | None]:
     """Go through the phases of a cell, from wherever an earlier run of it stopped."""
     saved = checkpoint.load_last(setting.checkpoints, context.device)
-    at = saved["progress"] if saved else vars(Progress())
+    at = saved.state["progress"] if saved else vars(Progress())
     setting.log.cut_back(at["epoch"], within=at["times"] is not None)
 
     with setting.log.phase("train", 0):

@@ -57,6 +57,7 @@ class Progress:
 
     `step` counts the finished steps of `epoch`; `loss_sum` sums their windows' losses; `times` are their stages.
     `step_ns` holds the host time of each measured step, `draw_ns` that of drawing an epoch's windows.
+    `damaged` says of each checkpoint that could not be read what was wrong with it.
     """
 
     epoch: int = 1
@@ -66,6 +67,7 @@ class Progress:
     best_validation_loss: float = math.inf
     stopped_by: StoppedBy | None = None
     resumed: int = 0
+    damaged: list[str] = field(default_factory=list)
     step_ns: list[int] = field(default_factory=list)
     draw_ns: int = 0
     times: PhaseTimes | None = None
@@ -158,12 +160,14 @@ class Trainer:
         """Validation steps of a whole epoch, whether or not one is run."""
         return math.ceil(len(self._validation_windows.image_b) / self._config.batch_size)
 
-    def restore(self, state: checkpoint.State) -> None:
+    def restore(self, saved: checkpoint.Saved) -> None:
         """Go on from what `save` wrote."""
+        state = saved.state
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.at = Progress.from_state(state["progress"])
         self.at.resumed += 1
+        self.at.damaged += [saved.damaged] if saved.damaged else []
         self._loss_sum.fill_(self.at.loss_sum)
 
     def save(self) -> None:
@@ -171,7 +175,7 @@ class Trainer:
         with stage("checkpoint"):
             self.at.loss_sum = self._loss_sum.item()
             state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-            checkpoint.save(self._setting.checkpoints / "last.pt", {**state, "progress": self.at.to_state()})
+            checkpoint.save_last(self._setting.checkpoints, {**state, "progress": self.at.to_state()})
 
     def warm_up(self) -> None:
         """Run steps that no number counts and that leave no trace in the model.

@@ -7,12 +7,15 @@ BenchError                  1   something failed
         RunDirectoryError       a run's directory
     DivergedError           1   a training whose loss, or whose maps, are not numbers
     LoaderError             1   a process that loads images died
+    MachineError            1   the disk is full or read-only, or too many files are open: no cell can go on
     DownloadError           1   a file that cannot be had, or is not the right one
     NothingMeasuredError    5   nothing to show
     InterruptedRunError   130   stopped by the user; state saved
+        BudgetSpentError    4   stopped because its time was up; state saved
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 
 class BenchError(Exception):
@@ -64,6 +67,10 @@ class LoaderError(BenchError):
     """A process that loads images was killed, or ran out of memory."""
 
 
+class MachineError(BenchError):
+    """The machine cannot go on: no space, a read-only disk, no file descriptors. What was saved is kept."""
+
+
 class DownloadError(BenchError):
     """A file that a server does not give, or gives wrongly: the words of `InputError`, but not the user's mistake."""
 
@@ -78,6 +85,18 @@ class NothingMeasuredError(BenchError):
 
 
 class InterruptedRunError(BenchError):
-    """A signal asked the run to stop; what it had is saved."""
+    """A signal asked the run to stop; what it had is saved, in the folder *run* where that is known."""
 
     exit_code = 130
+
+    run: Path | None = None
+
+    def __init__(self, message: str, run: Path | None = None) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class BudgetSpentError(InterruptedRunError):
+    """The time that the run was given is up; what it had is saved, and the run is incomplete."""
+
+    exit_code = 4

@@ -8,9 +8,26 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a place to write aside; what was written is then synced and renamed, so that a reader sees old or new."""
+    """Yield a place to write aside; what was written is then synced and renamed, so that a reader sees old or new.
+
+    Where the writing fails, nothing is left of it.
+    """
     aside = path.with_name(path.name + ".part")
-    yield aside
-    with aside.open("r+b") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        yield aside
+        with aside.open("r+b") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk know a folder's new names, or a loss of power could bring the old ones back."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -16,7 +16,7 @@ from rich.table import Table
 from harness.kernels.crossover import Point, crossover
 from harness.kernels.sweep import LENGTHS, TOKENS, Shape, shapes, sweep_shape
 from harness.kernels.table import KERNELS
-from harness.launch import resolve_device
+from harness.machine import resolve_device
 from harness.version import version
 from profiles.environment import environment, sources
 from profiles.errors import ConfigError, NothingMeasuredError

@@ -17,7 +17,8 @@ from harness.config import RunConfig
 from harness.dataset import Category, read_category, split_validation
 from harness.decoding import Decoder
 from harness.interrupt import Interrupt
-from harness.launch import default_directory, resolve_device, stored_configuration
+from harness.launch import default_directory, stored_configuration
+from harness.machine import resolve_device
 from harness.progress import Reporter
 from harness.seeding import generator_for
 from harness.synthesize import synthesize

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from harness.commands import out_console
-from harness.launch import resolve_device
+from harness.machine import resolve_device
 from harness.progress import Reporter
 from harness.version import version
 from harness.whatif.surface import HEAD_WIDTH, LINEAR, SIDES, SOFTMAX, WIDTHS, overtakes, surface

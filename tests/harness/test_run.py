@@ -256,15 +256,44 @@ def test_a_lost_cell_is_run_again(finished: Outcome, tmp_path: Path) -> None:
     assert timeless(resume(copy, None, retry_failed=False)) == timeless(finished)
 
 
-def test_a_damaged_checkpoint_fails_its_cell_until_it_is_trained_anew(
-    finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def interrupted(tiny: RunConfig, run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stop a run within the second epoch of its first cell; return where that cell's checkpoints are."""
     with monkeypatch.context() as patch:
         interrupting(patch, 12, "_step")
         with pytest.raises(InterruptedRunError):
-            start(tiny, tmp_path / "run")
-    checkpoint = tmp_path / "run" / "cells" / finished.cells[0].name / "checkpoints" / "last.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+            start(tiny, run)
+    return run / "cells" / plan(tiny)[0].name / "checkpoints"
+
+
+def flip_a_bit(path: Path) -> None:
+    """Damage a file in its middle, where a checkpoint holds numbers."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_short, Path.unlink])
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
+    finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
+    damage(interrupted(tiny, tmp_path / "run", monkeypatch) / "last.pt")
+    outcome = resume(tmp_path / "run", None, retry_failed=False)
+    assert timeless(outcome) == timeless(finished)
+    told = [caveat for caveat in record_of(outcome).caveats if "went on from the checkpoint before a damaged" in caveat]
+    assert len(told) == (damage is not Path.unlink)
+    stages = pd.read_csv(RunDirectory(outcome.directory).cell(outcome.cells[0].name).stages)
+    assert stages.groupby(["phase", "epoch"])["share"].sum().sub(1).abs().max() < 1e-9
+
+
+def test_a_cell_whose_checkpoints_are_all_damaged_fails_until_it_is_trained_anew(
+    finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for checkpoint in interrupted(tiny, tmp_path / "run", monkeypatch).iterdir():
+        flip_a_bit(checkpoint)
     outcome = resume(tmp_path / "run", None, retry_failed=False)
     assert outcome.failed == 1
     status = read_model(CellStatus, RunDirectory(tmp_path / "run").cell(finished.cells[0].name).root / "status.json")
@@ -363,10 +392,17 @@ def test_a_loss_that_is_not_a_number_fails_its_cell_and_the_others_go_on(
 
     kept = resume(outcome.directory, None, retry_failed=False)
     assert kept.failed == 1
+    trained = good_epochs(failed.epochs)
+    assert trained
     monkeypatch.undo()
     retried = resume(outcome.directory, None, retry_failed=True)
     assert retried.failed == 0
     assert not failed.error.exists()
+    assert good_epochs(failed.epochs)[: len(trained)] == trained  # to the nanosecond: what was measured is kept
+
+
+def good_epochs(path: Path) -> list[object]:
+    return pd.read_csv(path).to_numpy().tolist()
 
 
 def test_weights_that_are_not_numbers_are_never_saved(

@@ -1,0 +1,116 @@
+"""The process of one cell: `python -m harness.worker RUN CELL`. Launchers start it; nobody types it.
+
+It ends with 0 when the cell is done or failed, as `status.json` says; with 130 when it was told to stop and saved its
+state; with 74 when the machine cannot go on.
+"""
+
+import os
+import signal
+import sys
+import threading
+from argparse import ArgumentParser
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.cells import Cell, plan
+from harness.config import build, file_table
+from harness.context import Context
+from harness.dataset import read_category
+from harness.directory import RunDirectory
+from harness.interrupt import listening
+from harness.locks import waited_for
+from harness.machine import describe_or_refuse, resolve_device
+from harness.progress import Reporter
+from harness.run import run_guarded
+from profiles.errors import BenchError, InterruptedRunError, MachineError
+from profiles.record import Manifest, read_model
+
+EXIT_MACHINE = 74
+"""sysexits.h calls it EX_IOERR."""
+
+
+def command(python: str, root: Path, cell: Cell, *, together: int, ranks: int = 1) -> list[str]:
+    """Return the words that start a worker.
+
+    Args:
+        python: the interpreter.
+        root: the run's directory.
+        cell: what to run.
+        together: how many cells run at once on the machine.
+        ranks: processes that train the cell together, started by torchrun where there are several.
+
+    """
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    return [python, *torchrun, "-m", "harness.worker", str(root), cell.name, "--together", str(together)]
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a cell; return the exit code."""
+    parser = ArgumentParser(prog="harness.worker")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("cell")
+    parser.add_argument("--together", type=int, default=1)
+    asked = parser.parse_args(words)
+    try:
+        run_alone(asked.run, asked.cell, together=asked.together)
+    except InterruptedRunError as error:
+        return error.exit_code
+    except MachineError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return EXIT_MACHINE
+    except BenchError as error:
+        sys.stderr.write(f"bench: {asked.cell}: {error}\n")
+        RunDirectory(asked.run).cell(asked.cell).fail(str(error))
+    return 0
+
+
+def run_alone(root: Path, name: str, *, together: int) -> None:
+    """Run the cell of that name, unless it is done or failed, when no other process does.
+
+    Raises:
+        BenchError: the cell cannot be run here.
+        InterruptedRunError: someone asked to stop; the state is saved.
+        MachineError: the machine cannot go on.
+
+    """
+    directory = RunDirectory(root)
+    config = build(file_table(directory.config), str(directory.config))
+    cell = next(cell for cell in plan(config) if cell.name == name)
+    reporter = Reporter() if together == 1 else Reporter(Console(stderr=True, force_terminal=False, soft_wrap=True))
+    with listening() as interrupt, waited_for(directory.cell(name).lock, reporter, interrupt):
+        if directory.cell(name).status() in {"done", "failed"}:
+            return
+        device = resolve_device(config.device)
+        describe_or_refuse(directory, device, reporter, interrupt)
+        manifest = read_model(Manifest, directory.manifest)
+        data = Path(config.data.root) if config.data.root else directory.generated_data
+        context = Context(
+            run=manifest.run,
+            config=config,
+            cells=(cell,),
+            directory=directory,
+            device=device,
+            categories={cell.category: read_category(data, cell.category)},
+            commit=manifest.commit,
+            reporter=reporter,
+            interrupt=interrupt,
+            together=together,
+        )
+        run_guarded(cell, context)
+
+
+def stop_with_parent() -> None:
+    """Have this process stop, its state saved, when the one that started it is gone."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+if __name__ == "__main__":
+    stop_with_parent()
+    sys.exit(main())
