@@ -8,7 +8,7 @@ BASE ?= origin/main
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .PHONY: help demo fast-transformers axe test check format lint types layers pytest
-.PHONY: benchmark-pipelines benchmarks gate gate-experiment proxies clean
+.PHONY: benchmark-pipelines benchmarks gate gate-experiment proxies kills clean
 
 help:
 	@echo "make demo     set up .venv, run the smoke suite, build its report and say where it is"
@@ -27,6 +27,7 @@ help:
 	@echo "make gate-experiment"
 	@echo "              how often the gate is wrong here: 100 comparisons with itself, 100 with a planted slowdown"
 	@echo "make proxies  record anew what the attentions count as doing, after a change that means to alter it"
+	@echo "make kills    kill a run at fifty random moments, resume it each time, compare what it computed; half an hour"
 	@echo "make clean    remove .venv and the demo"
 
 $(BIN)/python:
@@ -94,6 +95,9 @@ gate:
 
 gate-experiment:
 	$(BIN)/python -m tests.benchmarks.experiment
+
+kills:
+	BENCH_KILLS=50 $(BIN)/python -m pytest tests/harness/test_kills.py -s
 
 proxies:
 	$(BIN)/python -m tests.benchmarks.proxies

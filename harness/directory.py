@@ -16,7 +16,7 @@ from time import monotonic_ns
 from pydantic import BaseModel
 
 from profiles.errors import RunDirectoryError
-from profiles.files import replacing
+from profiles.files import ASIDE, replacing
 from profiles.record import (
     CellStatus,
     EnergyRow,
@@ -90,6 +90,11 @@ class CellDirectory:
         """Say that the cell failed, and of what, in one line."""
         self.set_status("failed", error)
 
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written; only who holds the lock may."""
+        for path in self.root.rglob(f"*{ASIDE}"):
+            path.unlink()
+
     def retry(self) -> None:
         """Have a failed cell go on from what it saved."""
         self.error.unlink(missing_ok=True)
@@ -158,6 +163,13 @@ class RunDirectory:
     def _unusable(self, error: OSError) -> RunDirectoryError:
         got = f"a path that cannot be used ({error.strerror})"
         return RunDirectoryError(self.root, got=got, expected="a writable folder", fix="another --out")
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written beside the cells; only who holds the lock may."""
+        for path in self.root.glob(f"*{ASIDE}"):
+            path.unlink()
+        for path in self.generated_data.glob(".*-*"):  # a category that was being made
+            shutil.rmtree(path)
 
     def log(self, event: str, **fields: Scalar) -> None:
         """Append a line to `events.jsonl`: what, when by the wall clock, and when by the monotonic clock (ns)."""

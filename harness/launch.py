@@ -261,6 +261,7 @@ def _refuse_another_program(directory: RunDirectory, manifest: Manifest) -> None
 
 def _mend(directory: RunDirectory, cells: list[Cell], *, retry_failed: bool) -> None:
     """Make anew the folders of cells that have none or whose status is gone; have failed ones go on if asked to."""
+    directory.sweep()
     for cell in cells:
         folder = directory.cell(cell.name)
         if not folder.has_status():

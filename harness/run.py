@@ -45,6 +45,7 @@ def run_guarded(cell: Cell, context: Context) -> None:
     """
     folder = context.directory.cell(cell.name)
     try:
+        folder.sweep()
         folder.set_status("running")
         context.directory.log("cell_start", cell=cell.name)
         try:

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+ASIDE = ".part"
+"""How the name of a file ends that is being written."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -12,7 +15,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Where the writing fails, nothing is left of it.
     """
-    aside = path.with_name(path.name + ".part")
+    aside = path.with_name(path.name + ASIDE)
     try:
         yield aside
         with aside.open("r+b") as file:

@@ -34,7 +34,7 @@ def test_noise_is_not_taken_for_a_proof(ratio: Ratio, words: str) -> None:
 
 
 def test_a_noisy_machine_does_not_hide_fifteen_percent_nor_invent_them() -> None:
-    noise = random.Random(3)  # noqa: S311 - no secret
+    noise = random.Random(3)
 
     def taking(time_ns: float) -> gate.Timed:
         return lambda: round(time_ns * math.exp(noise.gauss(0.0, 0.1)))

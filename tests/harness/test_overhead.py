@@ -74,7 +74,7 @@ def cost(step: Callable[[], None], bound: float) -> Cost:
 ], ids=["smoke", "thesis"])  # fmt: skip
 def test_the_clock_costs_next_to_nothing(model: ModelConfig, windows: int, most: float) -> None:
     found = cost(real_step(lambda _: None, model, windows), most)
-    print(  # noqa: T201 - the result
+    print(
         f"{found.share:.2%} of a step of {windows} windows, standard error {found.error:.2%}; "
         f"{found.unattributed:.2%} unattributed"
     )

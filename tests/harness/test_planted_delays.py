@@ -196,7 +196,7 @@ def test_a_real_delay_comes_back_in_its_own_cell_within_two_percent(cell: Cell) 
                 found[each].append((took_ns[False].get(each, 0), took_ns[True].get(each, 0)))
     more_ns = {each: median(with_ns - plain_ns for plain_ns, with_ns in pairs) for each, pairs in found.items()}
     found_ns, others_ns = more_ns.pop(cell), max(more_ns.values(), key=abs)
-    print(f"{'-'.join(cell)}: {median(spun_ns) / 1e6:.3f} ms planted, {found_ns / 1e6:.3f} ms found, "  # noqa: T201
+    print(f"{'-'.join(cell)}: {median(spun_ns) / 1e6:.3f} ms planted, {found_ns / 1e6:.3f} ms found, "
           f"{others_ns / 1e6:.3f} ms at most elsewhere")  # fmt: skip
     assert found_ns == pytest.approx(median(spun_ns), rel=0.02)
     for each, other_ns in more_ns.items():

@@ -29,7 +29,7 @@ class Clock:
 
 
 def run(medians_ns: dict[str, float], spread: float, **options: float) -> tuple[ratio.Rounds, Clock]:
-    clock, noise = Clock(), random.Random(1)  # noqa: S311 - no secret
+    clock, noise = Clock(), random.Random(1)
     works = {
         name: timed(lambda time_ns=time_ns: clock.work(noise, time_ns, spread), clock)
         for name, time_ns in medians_ns.items()
@@ -61,7 +61,7 @@ def test_one_round_there_is_even_where_time_is_up_before_it() -> None:
 
 
 def test_every_ratio_has_to_be_known_not_only_the_first() -> None:
-    clock, noise = Clock(), random.Random(1)  # noqa: S311 - no secret
+    clock, noise = Clock(), random.Random(1)
     works = {
         name: timed(lambda spread=spread: clock.work(noise, 1e6, spread), clock)
         for name, spread in {"base": 0.0, "calm": 0.0, "wild": 0.2}.items()

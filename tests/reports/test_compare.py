@@ -65,7 +65,7 @@ EMPTY = Run(Path(), None, None, None, (), ())  # type: ignore[arg-type] - nothin
 
 def verdicts(slower: float, pairs: int, folder: Path) -> list[Verdict]:
     """Return what is said of the time per epoch of that many simulated pairs, of which one is so much slower."""
-    chance = random.Random(7)  # noqa: S311 - no secret
+    chance = random.Random(7)
     cells, found = measured(), list[Verdict]()
     for _ in range(pairs):
         base = {name: drawn(chance.choice(runs), chance) for name, runs in cells.items()}

@@ -94,7 +94,7 @@ def test_the_waterfall_exchanges_every_part_once_and_its_steps_sum_to_the_whole(
 
 
 def test_gains_sum_to_the_whole_however_noisy_the_rounds_are() -> None:
-    noise = random.Random(0)  # noqa: S311 - no secret
+    noise = random.Random(0)
     names = ["the whole step", "images", "cut", "loss"]
     times_ns = {name: [round(1e6 * noise.lognormvariate(0, 1)) for _ in range(9)] for name in names}
     ratios = {name: paired_ratio(times_ns[name], times_ns[names[0]]) for name in names[1:]}

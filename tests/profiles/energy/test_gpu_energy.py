@@ -94,7 +94,7 @@ def measure(folder: Path, device: torch.device, config: ModelConfig, load_s: flo
 
 def test_a_real_boards_meters_agree(tmp_path: Path) -> None:
     found = measure(tmp_path, torch.device("cuda"), ModelConfig(), LOAD_S, IDLE_S)
-    print(json.dumps(found, indent=1))  # noqa: T201 - the result
+    print(json.dumps(found, indent=1))
     load, idle = found["load"], found["idle"]
     assert load["energy_j"] == pytest.approx(load["trapezoid_j"], rel=0.1)
     assert load["energy_j"] / load["wall_s"] > idle["energy_j"] / idle["wall_s"] > 0

@@ -11,7 +11,7 @@ MS = 1_000_000
 def watch_counter(period_ns: int, end_ns: int, sample_ns: int = 100 * MS) -> tuple[MeterWatch, list[Move], int]:
     """Watch a counter that moves by 1 at every whole *period_ns*, with everything else read every *sample_ns*."""
     watch, moves, looks, now_ns = MeterWatch(), [], 0, 3 * MS
-    jitter = random.Random(0)  # noqa: S311 - a thread wakes a little late
+    jitter = random.Random(0)
     while now_ns < end_ns:
         move = watch.look(now_ns, now_ns // period_ns)
         looks += 1

@@ -21,7 +21,7 @@ def test_the_energy_of_a_ramp_is_its_integral(play: Play, counter_ms: int, metho
     script = f"clock=virtual power=100:300:20 counter_ms={counter_ms}"
     (row,) = play(script, "phases", 3.234, 15.678, driver=driver)["rows"]
     off = row["energy_j"] / RAMP_J - 1
-    print(  # noqa: T201 - the result
+    print(
         f"{driver} driver, counter of {counter_ms} ms, {method}: {row['energy_j']:.2f} J of {RAMP_J:.2f} J, "
         f"off by {off:+.2%}, stated error {row['error_j']:.1f} J"
     )
@@ -97,7 +97,7 @@ def test_two_stages_are_told_apart_within_their_error_bars(play: Play, turn_ms: 
     played = play(f"clock=virtual square=250:100:{turn_ms}", "stages", turn_ms, 60, lag_ms)
     parts, times_s = by_stage(played), played["exposed_s"]
     for stage, watts, time_s in (("attention", 250, times_s[0]), ("loss", 100, times_s[1])):
-        print(  # noqa: T201 - the result
+        print(
             f"turns of {turn_ms} ms, lag {lag_ms} ms, {stage}: {parts[stage]['energy_j']:.1f} J of "
             f"{watts * time_s:.1f} J, error bar {parts[stage]['error_j']:.1f} J"
         )

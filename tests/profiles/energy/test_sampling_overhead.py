@@ -54,7 +54,7 @@ def test_sampling_costs_a_training_less_than_half_a_percent(play: Play, device: 
         played = play("square=250:100:37 call_us=50", "overhead", 10, device)
         assert played["why_ended"] == ""
         share, error = cost(played["borders_ns"], played["polls_ns"])
-        print(f"sampling a {device}: {share:.3%} of step time, standard error {error:.3%}")  # noqa: T201 - the result
+        print(f"sampling a {device}: {share:.3%} of step time, standard error {error:.3%}")
         if played["waited"] <= BUSY:  # else other programs had the processor, and that is no cost of sampling
             found.append((share, error))
         if len(found) == RUNS:

@@ -206,6 +206,6 @@ def test_the_error_bars_cover_the_truth_as_often_as_they_say(noise_j: float, lag
             if part.energy_j is not None:
                 stated += 1
                 covered += abs(part.energy_j - WATTS[cell] * work.exposed_s[cell]) <= part.error_j
-    print(f"noise {noise_j} J, lag {lag_ms} ms: {covered} of {stated} error bars cover the truth")  # noqa: T201
+    print(f"noise {noise_j} J, lag {lag_ms} ms: {covered} of {stated} error bars cover the truth")
     assert stated > 200  # of 240
     assert covered / stated > 0.90  # four standard errors below 0.95 would be 0.89

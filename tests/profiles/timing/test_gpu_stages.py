@@ -109,7 +109,7 @@ def test_both_routes_agree_on_the_device(side: int, tmp_path: Path) -> None:
         for _ in range(3):
             step()
         window = profile_steps(step, 3, clock, tmp_path / "a.pt.trace.json.gz", 1)
-    print({(cell.stage, cell.direction): (cell.clock_share, cell.profiler_share) for cell in window.cells})  # noqa: T201
+    print({(cell.stage, cell.direction): (cell.clock_share, cell.profiler_share) for cell in window.cells})
     assert window.busy_s > 0
     assert window.difference < 0.02
 

@@ -44,6 +44,6 @@ def test_ten_thousand_steps_take_no_more_memory_than_a_hundred(tmp_path: Path) -
                 step()
         assert len(times.rows()) < 20
         most_bytes = max(most_bytes, in_use_bytes())
-    print(f"{STEPS} steps, {len(seen)} windows: {(most_bytes - before_bytes) / 1e6:.1f} MB more")  # noqa: T201
+    print(f"{STEPS} steps, {len(seen)} windows: {(most_bytes - before_bytes) / 1e6:.1f} MB more")
     assert len(seen) == 6
     assert most_bytes - before_bytes < MOST_BYTES

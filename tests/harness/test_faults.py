@@ -1,0 +1,180 @@
+"""What a machine can do to a run: a full or read-only disk, no more files, a clock set back, a process killed.
+
+Each is one line on stderr and no traceback; what was saved is whole, and a run resumed ends in the same numbers.
+"""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, tzinfo
+from itertools import count
+from pathlib import Path
+
+import psutil
+import pytest
+import tomli_w
+
+import harness.directory
+from harness.config import RunConfig
+from harness.launch import start
+from tests.harness.commands import BENCH, bench, computed, kill, started, workers
+from tests.harness.conftest import tiny_table
+
+
+@pytest.fixture(scope="module")
+def config(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a run of two cells."""
+    path = tmp_path_factory.mktemp("faults") / "tiny.toml"
+    table = tiny_table(generated)
+    path.write_text(tomli_w.dumps({**table, "data": {**table["data"], "categories": ["weave"]}}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path) -> Path:
+    """Return an undisturbed run, not to be changed."""
+    run = config.parent / "whole"
+    assert bench("run", "--config", str(config), "--out", str(run)).returncode == 0
+    return run
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder that is a disk of its own, of half a megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], check=False).returncode != 0:
+        pytest.skip("only root may mount a disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+
+
+def resumed(run: Path, *words: str) -> None:
+    done = bench("run", "--resume", "--out", str(run), *words)
+    assert done.returncode == 0, done.stderr
+
+
+def one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """Check that a command ended as it should: its last line says why, and nothing is a traceback."""
+    assert done.returncode == code, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("bench: ")
+    for word in words:
+        assert word in done.stderr
+    assert not any(line.startswith("Traceback") for line in done.stderr.splitlines())
+
+
+def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(config: Path, whole: Path, disk: Path) -> None:
+    run = disk / "run"
+    one_line(bench("run", "--config", str(config), "--out", str(run)), 1, "No space left on device", "--resume --out")
+    remount(disk, "size=64m")
+    resumed(run)
+    assert computed(run) == computed(whole)
+    assert not list(run.rglob("*.part"))
+
+
+def test_a_read_only_disk_is_refused_and_left_alone(config: Path, whole: Path, disk: Path) -> None:
+    remount(disk, "size=64m")
+    run = disk / "run"
+    assert bench("run", "--config", str(config), "--out", str(run), "--budget", "1s").returncode == 4
+    remount(disk, "ro")
+    one_line(bench("run", "--resume", "--out", str(run)), 2, "Read-only file system")
+    one_line(bench("run", "--config", str(config), "--out", str(disk / "other")), 2, "expected a writable folder")
+    remount(disk, "rw")
+    resumed(run)
+    assert computed(run) == computed(whole)
+
+
+def test_a_run_without_files_to_open_stops_and_goes_on(config: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    going = subprocess.Popen(
+        [*BENCH, "run", "--config", str(config), "--out", str(run)], stderr=subprocess.PIPE, text=True
+    )
+    while not list(run.glob("cells/*/*/*/checkpoints/last.pt")):
+        assert going.poll() is None
+        time.sleep(0.001)
+    (worker,) = workers(going)
+    worker.rlimit(psutil.RLIMIT_NOFILE, (3, 3))
+    _, words = going.communicate(timeout=120)
+    one_line(
+        subprocess.CompletedProcess(going.args, going.returncode, "", words), 1, "Too many open files", "mend that"
+    )
+    resumed(run)
+    assert computed(run) == computed(whole)
+
+
+class Backwards(datetime):
+    """A wall clock that is set back an hour at every look."""
+
+    looks = 0
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        cls.looks += 1
+        return datetime.now(tz) - timedelta(hours=cls.looks)
+
+
+def test_a_clock_set_back_changes_no_number(
+    tiny: RunConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness.directory, "datetime", Backwards)
+    now_s, looks = time.time(), count()
+    monkeypatch.setattr(time, "time", lambda: now_s - 3600 * next(looks))
+    data = tiny.data.model_copy(update={"categories": ("weave",)})
+    start(tiny.model_copy(update={"data": data}), tmp_path / "run")
+    assert Backwards.looks > 50
+    assert computed(tmp_path / "run") == computed(whole)
+    assert bench("report", str(tmp_path / "run")).returncode == 0
+
+
+def test_a_killed_process_fails_its_cell_alone_and_the_cell_goes_on_when_tried_again(
+    config: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    going = started("run", "--config", str(config), "--out", str(run))
+    while not list(run.glob("cells/weave/msa-fast/seed0/checkpoints/last.pt")):
+        assert going.poll() is None
+        time.sleep(0.001)
+    kill(workers(going))
+    assert going.wait() == 1
+    status = (run / "cells/weave/msa-fast/seed0/status.json").read_text()
+    assert "its process was killed by signal 9" in status
+    assert '"done"' in (run / "cells/weave/mlsa-fast/seed0/status.json").read_text()
+    resumed(run, "--retry-failed")
+    assert computed(run) == computed(whole)
+
+
+def test_a_worker_whose_launcher_was_killed_saves_its_state_and_ends(config: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    going = started("run", "--config", str(config), "--out", str(run))
+    while not list(run.glob("cells/*/*/*/checkpoints/last.pt")):
+        assert going.poll() is None
+        time.sleep(0.001)
+    orphans = workers(going)
+    kill([psutil.Process(going.pid)])
+    going.wait()
+    _, alive = psutil.wait_procs(orphans, timeout=60)
+    assert not alive
+    resumed(run)
+    assert computed(run) == computed(whole)
+
+
+def test_two_cells_at_once_give_the_numbers_of_one_after_the_other(config: Path, whole: Path, tmp_path: Path) -> None:
+    done = bench("run", "--config", str(config), "--out", str(tmp_path / "run"), "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert computed(tmp_path / "run") == computed(whole)
+    record = (tmp_path / "run/cells/weave/msa-fast/seed0/record.json").read_text()
+    assert "up to 2 cells ran at once on this machine (--jobs)" in record
+
+
+def test_a_spent_budget_leaves_a_report_and_a_run_that_resumes(config: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = bench("run", "--config", str(config), "--out", str(run), "--set", "training.max_epochs=100000",
+                 "--set", "training.patience=100000", "--budget", "8s")  # fmt: skip
+    one_line(done, 4, "the budget is spent; the state is saved; go on with: bench run --resume --out")
+    assert '"interrupted"' in (run / "manifest.json").read_text()
+    one_line(bench("run", "--budget", "soon"), 2, "--budget: got 'soon'; expected a time such as 8h")
