@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from harness.cells import plan
 from harness.config import RunConfig, assign, build, file_table, set_key, suite_names, suite_table
-from harness.cost import estimate, expected_images
+from harness.cost import by_gain, estimate, expected_images
 from harness.data.download import Wish, check_wish, download
 from harness.data.licence import OPTION, accept
 from harness.data.sources import check_mirrors, given_checksums
@@ -23,6 +23,7 @@ from harness.launch import Outcome, resume, start, stored_configuration
 from harness.launchers.local import Local, share_processors, slots
 from harness.machine import resolve_device
 from harness.progress import Reporter, duration, seconds
+from harness.ranks import refuse_ranks
 from harness.synthesize import GENERATED, SyntheticConfig, check, synthesize
 from profiles.environment import environment
 from profiles.errors import ConfigError
@@ -63,6 +64,7 @@ def run(
         str | None, typer.Option(metavar="TIME", help="Stop when it is spent, state saved: 8h, 90m, 1h30m; exit 4.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells at once: on GPUs in turn, or sharing the processors.")] = 1,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes that train one cell together, each on its GPU.")] = 1,
     no_profiler: Annotated[bool, typer.Option("--no-profiler", help="No torch.profiler windows.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the cells and what they will cost.")] = False,
 ) -> None:
@@ -87,9 +89,11 @@ def run(
         _show_cells(asked or stored_configuration(out))
         return
     budget_s = None if budget is None else seconds("--budget", budget)
-    device_name = (asked or stored_configuration(out)).device
-    share_processors(resolve_device(device_name), jobs)
-    launcher = Local(slots(device_name, jobs))
+    to_run = asked or stored_configuration(out)
+    to_run_on = resolve_device(to_run.device)
+    refuse_ranks(ranks, to_run_on, to_run.training.batch_size)
+    share_processors(to_run_on, jobs * ranks)
+    launcher = Local(slots(to_run.device, jobs), ranks)
     outcome = (
         start(asked, out, launcher, budget_s=budget_s)
         if asked and not resume_run
@@ -273,7 +277,7 @@ def _show_cells(config: RunConfig) -> None:
     columns = ("side", "windows/epoch", "steps/epoch", "time/epoch", "cell, at least")
     table = Table(Column("cell", overflow="fold"), *columns, box=None)
     total_s = 0.0
-    for cell in plan(config):
+    for cell in by_gain(plan(config), config):
         cost = estimate(cell, config, *expected_images(cell.category, config), flops_per_s)
         total_s += cost.at_least_s
         numbers = (f"{cost.image_side}", f"{cost.windows_per_epoch:,}", f"{cost.steps_per_epoch:,}")

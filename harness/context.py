@@ -12,21 +12,28 @@ from harness.directory import RunDirectory
 from harness.interrupt import Interrupt
 from harness.pipelines.parts import Images
 from harness.progress import Reporter
+from harness.ranks import ALONE, Ranks
 
 
 class Context(NamedTuple):
-    """What all cells of a run share; *together* of them run at once on the machine."""
+    """What all cells of a run share.
+
+    *together* of them run at once on the machine; this process is one of the *ranks* of its cell, and keeps its own
+    tables in *directory*, which of rank 0 is the run's own, *shared*.
+    """
 
     run: str
     config: RunConfig
     cells: tuple[Cell, ...]
     directory: RunDirectory
+    shared: RunDirectory
     device: torch.device
     categories: dict[str, Category]
     commit: str
     reporter: Reporter
     interrupt: Interrupt
     together: int = 1
+    ranks: Ranks = ALONE
 
 
 class Launcher(Protocol):

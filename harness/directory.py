@@ -125,6 +125,10 @@ class RunDirectory:
         self.results = root / "results.csv"
         self.generated_data = root / "data"
 
+    def of_rank(self, rank: int) -> "RunDirectory":
+        """Return where a rank keeps its own tables: here, or for those beside rank 0 a folder laid out as this one."""
+        return RunDirectory(self.root / "ranks" / str(rank)) if rank else self
+
     def cell(self, name: str) -> CellDirectory:
         """Return the folder of the cell of that name."""
         return CellDirectory(self.root / "cells" / name)

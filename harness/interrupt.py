@@ -21,6 +21,10 @@ class Interrupt:
         self.requested_by: str | None = None
         self._ends_at = None if budget_s is None else monotonic() + budget_s
 
+    def is_requested(self) -> bool:
+        """Whether to stop."""
+        return self.requested_by is not None or (self._ends_at is not None and monotonic() >= self._ends_at)
+
     def check(self) -> None:
         """Stop here if asked to.
 

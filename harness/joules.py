@@ -16,15 +16,16 @@ SAID = 5
 """Epochs that a caveat names one by one; more are only counted."""
 
 
-def energy_metrics(tables: Tables, device: str, time_per_epoch: Metric) -> list[Metric]:
+def energy_metrics(tables: Tables, devices: set[str], time_per_epoch: Metric) -> list[Metric]:
     """Return the energy of an epoch, training and validation together, and of the whole training.
 
-    Where few steps were measured, an epoch's is what they cost extended in time as *time_per_epoch* was.
+    Energy of several *devices* is summed. Where few steps were measured, an epoch's is what they cost extended in time
+    as *time_per_epoch* was.
     """
-    rows = [row for row in tables.energy_rows() if row.device == device and row.phase in {"train", "validation"}]
+    rows = [row for row in tables.energy_rows() if row.device in devices and row.phase in {"train", "validation"}]
     counted = [row for row in tables.energy_rows(counted=True) if row in rows]
     if time_per_epoch.tag == "estimated":
-        return [_extended(counted, time_per_epoch), unavailable("training_energy", "J", NOT_TRAINED)]
+        return [_extended(counted, len(devices), time_per_epoch), unavailable("training_energy", "J", NOT_TRAINED)]
     epochs: dict[int, list[EnergyRow]] = {}
     for row in counted:
         epochs.setdefault(row.epoch, []).append(row)
@@ -56,8 +57,8 @@ def _whole(name: str, joules: Joules) -> Metric:
     return _metric(name, joules.energy_j, 1, None)
 
 
-def _extended(rows: list[EnergyRow], time_per_epoch: Metric) -> Metric:
-    joules, wall_s = _joules(rows), math.fsum(row.wall_s for row in rows)
+def _extended(rows: list[EnergyRow], devices: int, time_per_epoch: Metric) -> Metric:
+    joules, wall_s = _joules(rows), math.fsum(row.wall_s for row in rows) / devices
     if joules.energy_j is None or time_per_epoch.value is None:
         return unavailable("energy_per_epoch", "J", joules.reason or NOTHING)
     return Metric(

@@ -210,6 +210,7 @@ def _run(
         config=config,
         cells=tuple(cells),
         directory=directory,
+        shared=directory,
         device=device,
         categories=categories or _generated(config, directory),
         commit=manifest.commit,

@@ -43,7 +43,8 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
     folder, config, evaluation = context.directory.cell(cell.name), context.config, context.config.evaluation
     if evaluation.save_maps:
         save_maps(evaluated, folder.maps)
-    tables, observations = Tables.read(folder), trainer.at.observations
+    beside = [context.shared.of_rank(rank).cell(cell.name) for rank in range(1, context.ranks.size)]
+    tables, observations = Tables.read(folder, beside), trainer.at.observations
     stages, closures = totals.stage_totals(tables, observations), totals.closures(tables)
     caveats = [
         *_caveats(cell, context, trainer, sources, result),
@@ -88,6 +89,8 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         attention_backend=backend_of(cell, config),
         work=tuple(_work(cell, context, trainer)),
         step_s=tuple(step_ns / 1e9 for step_ns in trainer.at.step_ns),
+        ranks=context.ranks.size,
+        rank_totals=tuple(totals.rank_totals([tables, *(Tables.read(each) for each in beside)])) if beside else (),
     )
     write_model(folder.record, record)
     return record
@@ -120,7 +123,7 @@ def _metrics(
     return [
         *summary.score_metrics(result.scores, len(sources.test), why_unscored(result.evaluated, len(sources.test))),
         *times,
-        *energy_metrics(tables, result.telemetry.device, times[0]),
+        *energy_metrics(tables, _devices(tables, result.telemetry.device), times[0]),
         *summary.once_metrics(tables, images),
         *(
             [summary.calibration_of_every_window(tables, images["calibration"], training.windows_per_image)]
@@ -134,6 +137,12 @@ def _metrics(
             trainer.at.best_epoch if converged else None,
         ),
     ]
+
+
+def _devices(tables: Tables, device: str) -> set[str]:
+    """Return the devices whose energy is the cell's: its own and, of its kind, those of the ranks beside it."""
+    kind = device.partition(":")[0]
+    return {device, *(name for name in tables.energy["device"] if str(name).partition(":")[0] == kind)}
 
 
 def why_unscored(evaluated: Evaluated, test_images: int) -> str:
@@ -185,6 +194,11 @@ def _company(cell: Cell, context: Context, memory: PeakMemory) -> list[str]:
     if PIPELINES[cell.pipeline].reloads_every_window:
         caveats.append(
             f"{workers} processes loaded images on {processors} processor(s) (data.workers), beside the peak memory"
+        )
+    if context.ranks.size > 1:
+        caveats.append(
+            f"{context.ranks.size} processes trained the cell, with no profiler windows; stages and peak memory are "
+            "those of rank 0, which calibrates and evaluates alone"
         )
     if context.together > 1:
         caveats.append(

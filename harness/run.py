@@ -56,7 +56,7 @@ def run_guarded(cell: Cell, context: Context) -> None:
         except Exception as error:
             if machine_is_to_blame(error):
                 raise MachineError(str(error)) from error
-            text = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+            text = _of_another_rank(cell, context) or told(error)
             folder.error.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
             _stopped(cell, context, "failed", "failed", text)
             context.reporter.say(f"{cell.name} failed: {text}")
@@ -67,6 +67,20 @@ def run_guarded(cell: Cell, context: Context) -> None:
             context.reporter.end()
     except OSError as error:
         raise MachineError(str(error)) from error
+
+
+def told(error: Exception) -> str:
+    """Say an error in a line."""
+    return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+
+
+def _of_another_rank(cell: Cell, context: Context) -> str | None:
+    """Return what went wrong on another rank, if that is why this one could not go on."""
+    for rank in range(1, context.ranks.size):
+        error = context.shared.of_rank(rank).cell(cell.name).error
+        if error.exists():
+            return f"rank {rank}: {error.read_text(encoding='utf-8').rstrip().splitlines()[-1]}"
+    return None
 
 
 def _stopped(cell: Cell, context: Context, status: Status, word: str, error: str | None = None) -> None:
@@ -94,14 +108,39 @@ def run_cell(cell: Cell, context: Context) -> CellRecord:
     telemetry = _telemetry(cell, context)
     setting = _setting(cell, context, memory, telemetry)
     with PIPELINES[cell.pipeline].memory(), setting.log:
-        trainer, sources, evaluated, scores = _train_and_evaluate(cell, context, setting)
+        trainer, sources = _train(cell, context, setting)
+        evaluated, scores = _evaluate(cell, context, setting, trainer, sources)
+    context.ranks.wait()
     return write_record(cell, context, trainer, sources, Result(evaluated, scores, memory, telemetry))
 
 
-def _train_and_evaluate(
-    cell: Cell, context: Context, setting: Setting
-) -> tuple[Trainer, Sources, Evaluated, Scores | None]:
-    """Go through the phases of a cell, from wherever an earlier run of it stopped."""
+def follow_cell(cell: Cell, context: Context) -> None:
+    """Train a rank's part of each batch of a cell, beside rank 0, which evaluates and writes the record alone.
+
+    Raises:
+        InterruptedRunError: someone asked to stop; rank 0 saves the state.
+        DivergedError: the loss is not finite.
+        DataError: an image is damaged.
+
+    """
+    folder = context.directory.cell(cell.name)
+    if not folder.has_status():
+        folder.create()
+    folder.retry()
+    setting = _setting(cell, context, PeakMemory(context.device), _telemetry(cell, context))
+    try:
+        with PIPELINES[cell.pipeline].memory(), setting.log:
+            _train(cell, context, setting)
+    except InterruptedRunError:
+        raise
+    except Exception as error:
+        folder.error.write_text("".join(traceback.format_exception(error)), encoding="utf-8")  # for rank 0 to tell
+        raise
+    context.ranks.wait()
+
+
+def _train(cell: Cell, context: Context, setting: Setting) -> tuple[Trainer, Sources]:
+    """Train a cell to the stopping rule, from wherever an earlier run of it stopped."""
     saved = checkpoint.load_last(setting.checkpoints, context.device)
     at = saved.state["progress"] if saved else vars(Progress())
     setting.log.cut_back(at["epoch"], within=at["times"] is not None)
@@ -115,10 +154,16 @@ def _train_and_evaluate(
             trainer.warm_up()
 
     trainer.train()
+    return trainer, sources
 
+
+def _evaluate(
+    cell: Cell, context: Context, setting: Setting, trainer: Trainer, sources: Sources
+) -> tuple[Evaluated, Scores | None]:
+    """Reconstruct training images for the mean map, then every test image, with the best weights."""
     reconstructor, limit = _reconstructor(cell, trainer, context), context.config.evaluation.images
     with setting.log.phase("calibration", trainer.at.best_epoch):
-        trainer.save()
+        trainer.save_whole()
         with stage("checkpoint"):
             checkpoint.load_weights(trainer.model, setting.checkpoints / "best.pt", context.device)
         mean_hw = calibrate(reconstructor, sources.train.first(limit))
@@ -128,7 +173,7 @@ def _train_and_evaluate(
         with stage("scoring"):
             scores = _scores(evaluated, sources)
 
-    return trainer, sources, evaluated, scores
+    return evaluated, scores
 
 
 def _telemetry(cell: Cell, context: Context) -> Telemetry:
@@ -140,13 +185,15 @@ def _setting(cell: Cell, context: Context, memory: PeakMemory, telemetry: Teleme
     device, profiler, charged = context.device, context.config.profiler, telemetry.charged
     clock = DeviceClock(CudaTimer(device), charged=charged) if device.type == "cuda" else StageClock(charged=charged)
     folder = context.directory.cell(cell.name)
+    looks_closely = profiler.steps > 0 and context.ranks.size == 1  # a rank's extra steps would wait for the others'
     return Setting(
         cell=cell.name,
         log=CellLog(context.directory, cell.name, clock, telemetry),
-        checkpoints=folder.checkpoints,
+        checkpoints=context.shared.cell(cell.name).checkpoints,
         reporter=context.reporter,
         interrupt=context.interrupt,
-        observer=Observer(clock, profiler, folder.traces, memory) if profiler.steps else None,
+        observer=Observer(clock, profiler, folder.traces, memory) if looks_closely else None,
+        ranks=context.ranks,
     )
 
 

@@ -1,5 +1,6 @@
 """From a cell's tables to the numbers of its record."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pandas as pd
@@ -30,8 +31,16 @@ class Tables(NamedTuple):
     energy: pd.DataFrame
 
     @classmethod
-    def read(cls, folder: CellDirectory) -> "Tables":
-        """Read them, once."""
+    def read(cls, folder: CellDirectory, beside: Iterable[CellDirectory] = ()) -> "Tables":
+        """Read them, once; of the ranks *beside*, the energy of devices that are not this one's."""
+        tables = cls._of(folder)
+        energy = tables.energy
+        for other in (cls._of(each).energy for each in beside):
+            energy = pd.concat([energy, other[~other["device"].isin(energy["device"])]])
+        return tables._replace(energy=energy)
+
+    @classmethod
+    def _of(cls, folder: CellDirectory) -> "Tables":
         paths = (folder.stages, folder.epochs, folder.phases, folder.loader, folder.energy)
         return cls(*(pd.read_csv(path) for path in paths))
 

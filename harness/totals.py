@@ -18,6 +18,7 @@ from profiles.record import (
     Observation,
     Phase,
     PhaseRow,
+    RankTotal,
     StageRow,
     StageTotal,
     Tag,
@@ -42,6 +43,27 @@ def stage_totals(tables: Tables, observations: list[Observation]) -> list[StageT
     walls_s = {phase: sum(row.exposed_s for row in rows if row.phase == phase) for phase in epochs}
     working = _working_parts(observations)
     return [_total(group, epochs[key[0]], walls_s[key[0]], working) for key, group in groups.items()]
+
+
+def rank_totals(by_rank: list[Tables]) -> list[RankTotal]:
+    """Sum each stage of training and validation over the ranks, and find the rank where it took longest."""
+    taken_s: dict[tuple[Phase, str, Direction], list[float]] = {}
+    for rank, tables in enumerate(by_rank):
+        for row in (StageRow(*values) for values in tables.counted(tables.stages).itertuples(index=False)):
+            if row.phase in {"train", "validation"}:
+                key = (row.phase, row.stage, row.direction)
+                taken_s.setdefault(key, [0.0] * len(by_rank))[rank] += row.exposed_s
+    return [
+        RankTotal(
+            phase=phase,
+            stage=stage,
+            direction=direction,
+            summed_s=math.fsum(seconds),
+            slowest_s=max(seconds),
+            slowest_rank=seconds.index(max(seconds)),
+        )
+        for (phase, stage, direction), seconds in taken_s.items()
+    ]
 
 
 def _total(rows: list[StageRow], epochs: int, wall_s: float, working: dict[tuple[str, str], float]) -> StageTotal:

@@ -23,6 +23,7 @@ from harness.interrupt import Interrupt
 from harness.log import CellLog
 from harness.pipelines.parts import Batch, Images, Loaded, PatchLoss, Pipeline
 from harness.progress import Reporter
+from harness.ranks import ALONE, Ranks
 from harness.seeding import generator_for
 from models.windows import Windows, draw_windows
 from profiles.errors import DivergedError, InterruptedRunError
@@ -96,7 +97,7 @@ def is_observed(epoch: int) -> bool:
 
 
 class Setting(NamedTuple):
-    """Where a training takes place: its log, its folder, whom it tells, who may stop it, and who looks closely."""
+    """Where a training takes place: log, folder, whom it tells, who may stop it, who looks closely, its ranks."""
 
     cell: str
     log: CellLog
@@ -104,6 +105,7 @@ class Setting(NamedTuple):
     reporter: Reporter
     interrupt: Interrupt
     observer: Observer | None
+    ranks: Ranks = ALONE
 
 
 class Trainer:
@@ -141,6 +143,8 @@ class Trainer:
         self._config = config
         self._seed = seed
         self._setting = setting
+        self._ranks = setting.ranks
+        self._parallel = self._ranks.model(model, train.device)
         self.optimizer = self._new_optimizer()
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=train.device)  # on the device: no wait per step
         self._validation_windows = self._draw(validation, "validation")
@@ -168,12 +172,18 @@ class Trainer:
         self.at = Progress.from_state(state["progress"])
         self.at.resumed += 1
         self.at.damaged += [saved.damaged] if saved.damaged else []
-        self._loss_sum.fill_(self.at.loss_sum)
+        self._loss_sum.fill_(self.at.loss_sum if self._ranks.leads else 0.0)
 
     def save(self) -> None:
-        """Write `last.pt`, the state to go on from."""
+        """Write `last.pt`, the state to go on from; all ranks call this, and the first one writes."""
         with stage("checkpoint"):
-            self.at.loss_sum = self._loss_sum.item()
+            self.at.loss_sum = self._ranks.total(self._loss_sum)
+        if self._ranks.leads:
+            self.save_whole()
+
+    def save_whole(self) -> None:
+        """Write `last.pt` where the sum of losses is known: between epochs, and after the last."""
+        with stage("checkpoint"):
             state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
             checkpoint.save_last(self._setting.checkpoints, {**state, "progress": self.at.to_state()})
 
@@ -214,11 +224,19 @@ class Trainer:
     def _uncounted_step(self, batches: Iterator[Batch]) -> None:
         """Take a step on the next of *batches*."""
         batch = next(batches)
-        self._step(batch, torch.zeros_like(self._loss_sum))
+        self._step(batch, torch.zeros_like(self._loss_sum), self._config.batch_size)
         with stage("patching"):
             del batch
         self._setting.reporter.advance(1)
-        self._setting.interrupt.check()
+        self._check()
+
+    def _check(self) -> None:
+        """Stop here if anyone asked any of the ranks to."""
+        interrupt = self._setting.interrupt
+        if self._ranks.any(here=interrupt.is_requested()):
+            interrupt.check()
+            message = "interrupted by another rank"
+            raise InterruptedRunError(message)
 
     def train(self) -> None:
         """Train to the stopping rule, from wherever the training is.
@@ -232,7 +250,9 @@ class Trainer:
             while self.at.stopped_by is None:
                 self._epoch()
         except InterruptedRunError:
-            self._refuse_infinite(self._loss_sum.item(), *(weight.sum().item() for weight in self.model.parameters()))
+            self._refuse_infinite(
+                self._ranks.total(self._loss_sum), *(weight.sum().item() for weight in self.model.parameters())
+            )
             self.save()
             raise
         finally:
@@ -246,19 +266,23 @@ class Trainer:
         train_times, windows = self._timed_train_epoch(profiled=profiled)
         with self._setting.log.phase("validation", at.epoch) as validation_times:
             validation_loss = self._validate()
-            train_loss = self._loss_sum.item() / windows
+            train_loss = self._ranks.total(self._loss_sum) / windows
             self._refuse_infinite(train_loss, validation_loss)
             if is_best := validation_loss < at.best_validation_loss:
                 at.best_epoch, at.best_validation_loss = at.epoch, validation_loss
-                with stage("checkpoint"):
-                    checkpoint.save(self._setting.checkpoints / "best.pt", {"model": self.model.state_dict()})
+                self._save_best()
         wall_s = (train_times.wall_ns + validation_times.wall_ns) / 1e9
         row = EpochRow(at.epoch, train_loss, validation_loss, wall_s, windows, is_best, profiled)
         self._setting.log.epoch(row)
         at.stopped_by = self._stopping_rule()
         self._tell(row)
-        at.epoch, at.step, at.times = at.epoch + 1, 0, None
+        at.epoch, at.step, at.times, at.loss_sum = at.epoch + 1, 0, None, 0.0
         self._loss_sum.zero_()
+
+    def _save_best(self) -> None:
+        if self._ranks.leads:
+            with stage("checkpoint"):
+                checkpoint.save(self._setting.checkpoints / "best.pt", {"model": self.model.state_dict()})
 
     def _timed_train_epoch(self, *, profiled: bool) -> tuple[PhaseTimes, int]:
         """Run the epoch's train phase, on top of what ran of it before an interruption.
@@ -289,36 +313,43 @@ class Trainer:
         self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows", done)
         with closing(self._batches(self._train, windows.select(slice(done, count)))) as batches:
             if profiled and at.step == 0:
-                self._observe(batches, steps)
-            self._counted_steps(batches)
+                self._observe(batches, steps, count)
+            self._counted_steps(batches, count)
         return count
 
-    def _observe(self, batches: Iterator[Batch], most_steps: int) -> None:
+    def _observe(self, batches: Iterator[Batch], most_steps: int, count: int) -> None:
         """Look closely at the epoch's first steps; of the traces so far, keep an early, a middle and a late one."""
         observer, at = self._setting.observer, self.at
         assert observer is not None  # noqa: S101 - `_epoch` asked
-        seen = observer.observe(lambda: self._counted_steps(itertools.islice(batches, 1)), at.epoch, most_steps)
+        seen = observer.observe(lambda: self._counted_steps(itertools.islice(batches, 1), count), at.epoch, most_steps)
         at.observations = observer.thinned([*at.observations, seen], KEPT_TRACES)
 
-    def _counted_steps(self, batches: Iterator[Batch]) -> None:
-        """Take a step on each of *batches*, any of which can be the last."""
+    def _counted_steps(self, batches: Iterator[Batch], count: int) -> None:
+        """Take a step on each of *batches* of an epoch of *count* windows; any can be the last."""
         at = self.at
         started_ns = perf_counter_ns()
         for batch in batches:
-            self._step(batch, self._loss_sum)
-            count = len(batch.target_bp)
+            size = min(self._config.batch_size, count - at.step * self._config.batch_size)
+            self._step(batch, self._loss_sum, size)
             with stage("patching"):
                 del batch  # or it would be in memory beside the next one, and be given back in no stage
             at.step += 1
             if self._config.measured_steps is not None:
                 at.step_ns.append(perf_counter_ns() - started_ns)
                 started_ns += at.step_ns[-1]
-            self._setting.reporter.advance(count)
-            self._setting.interrupt.check()
+            self._setting.reporter.advance(size)
+            self._check()
 
-    def _step(self, batch: Batch, total: Tensor) -> None:
-        """Take one optimizer step; add the losses before it of the batch's windows to *total*."""
-        loss = self._batch_loss(batch, total)
+    def _step(self, batch: Batch, total: Tensor, size: int) -> None:
+        """Take one optimizer step; add the losses before it of the batch's windows to *total*.
+
+        Args:
+            batch: this rank's part of the windows.
+            total: of the losses.
+            size: windows of all ranks' parts.
+
+        """
+        loss = self._batch_loss(batch, total, size, self._parallel)
         backpropagate(loss)
         with stage("loss"):
             del loss  # and with it what autograd kept of the step
@@ -326,30 +357,33 @@ class Trainer:
             self.optimizer.step()
             self.optimizer.zero_grad()
 
-    def _batch_loss(self, batch: Batch, total: Tensor) -> Tensor:
-        """Return the mean loss of a batch; add those of its windows to *total*."""
-        prediction_bp = self.model(batch.context_bkp, batch.positions_bt)
+    def _batch_loss(self, batch: Batch, total: Tensor, size: int, model: nn.Module) -> Tensor:
+        """Return the loss to step by: the mean of the batch's *size* windows, of which this rank knows its part.
+
+        Add the losses of the part to *total*.
+        """
+        prediction_bp = model(batch.context_bkp, batch.positions_bt)
         with stage("loss") as mark:
             loss = self._loss(mark.input(prediction_bp), batch.target_bp)
-            total += loss.detach().double() * len(prediction_bp)
-            return mark.output(loss)
+            total += loss.detach().double() * self._ranks.part(size)
+            return mark.output(loss if self._ranks.size == 1 else loss * self._ranks.weight(size))
 
     @torch.no_grad()
     def _validate(self) -> float:
         """Return the mean loss of the validation windows, or of as many as steps are measured."""
-        loss_sum, count = torch.zeros_like(self._loss_sum), 0
+        loss_sum, batch_size = torch.zeros_like(self._loss_sum), self._config.batch_size
         steps = self._limited(self.validation_steps_per_epoch)
         self._setting.reporter.begin(f"{self._setting.cell} validation", steps, "steps")
-        windows = self._validation_windows.select(slice(steps * self._config.batch_size))
+        windows = self._validation_windows.select(slice(steps * batch_size))
+        count = len(windows.image_b)
         with closing(self._batches(self._validation, windows)) as batches:
-            for batch in batches:
-                self._batch_loss(batch, loss_sum)
-                count += len(batch.target_bp)
+            for number, batch in enumerate(batches):
+                self._batch_loss(batch, loss_sum, min(batch_size, count - number * batch_size), self.model)
                 with stage("patching"):
                     del batch
                 self._setting.reporter.advance(1)
-                self._setting.interrupt.check()
-        return loss_sum.item() / count
+                self._check()
+        return self._ranks.total(loss_sum) / count
 
     def _draw(self, images: Images, *purpose: str | int) -> Windows:
         """Draw an epoch's windows, in shuffled order; every pipeline takes them as they come."""
@@ -361,8 +395,10 @@ class Trainer:
         return min(steps, self._config.measured_steps or steps)
 
     def _batches(self, images: Images, windows: Windows) -> Generator[Batch, None, None]:
-        """Cut *windows* out of *images*, batch by batch."""
-        with closing(images.batches(windows, self._config.batch_size)) as deliveries:
+        """Cut this rank's part of *windows* out of *images*, batch by batch."""
+        with stage("patching"):
+            part = self._ranks.share(windows, self._config.batch_size)
+        with closing(images.batches(part, self._config.batch_size // self._ranks.size)) as deliveries:
             yield from iter(lambda: self._next(deliveries), None)  # which keeps no batch in memory that is done with
 
     def _next(self, deliveries: Iterator[Loaded]) -> Batch | None:

@@ -1,7 +1,8 @@
 """The process of one cell: `python -m harness.worker RUN CELL`. Launchers start it; nobody types it.
 
 It ends with 0 when the cell is done or failed, as `status.json` says; with 130 when it was told to stop and saved its
-state; with 74 when the machine cannot go on.
+state; with 74 when the machine cannot go on. Several of them can be the ranks of one cell, as torchrun starts them:
+`torchrun --standalone --nproc-per-node 4 -m harness.worker RUN CELL`.
 """
 
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.cells import Cell, plan
-from harness.config import build, file_table
+from harness.config import RunConfig, build, file_table
 from harness.context import Context
 from harness.dataset import read_category
 from harness.directory import RunDirectory
@@ -22,7 +23,8 @@ from harness.interrupt import listening
 from harness.locks import waited_for
 from harness.machine import describe_or_refuse, resolve_device
 from harness.progress import Reporter
-from harness.run import run_guarded
+from harness.ranks import is_started_by_torchrun, joined, rank_device
+from harness.run import follow_cell, run_guarded
 from profiles.errors import BenchError, InterruptedRunError, MachineError
 from profiles.record import Manifest, read_model
 
@@ -55,11 +57,13 @@ def main(words: list[str] | None = None) -> int:
     try:
         run_alone(asked.run, asked.cell, together=asked.together)
     except InterruptedRunError as error:
-        return error.exit_code
+        return 0 if is_started_by_torchrun() else error.exit_code  # torchrun would kill the ranks that still save
     except MachineError as error:
         sys.stderr.write(f"bench: {error}\n")
         return EXIT_MACHINE
     except BenchError as error:
+        if is_started_by_torchrun() and os.environ["RANK"] != "0":
+            raise
         sys.stderr.write(f"bench: {asked.cell}: {error}\n")
         RunDirectory(asked.run).cell(asked.cell).fail(str(error))
     return 0
@@ -77,27 +81,47 @@ def run_alone(root: Path, name: str, *, together: int) -> None:
     directory = RunDirectory(root)
     config = build(file_table(directory.config), str(directory.config))
     cell = next(cell for cell in plan(config) if cell.name == name)
-    reporter = Reporter() if together == 1 else Reporter(Console(stderr=True, force_terminal=False, soft_wrap=True))
-    with listening() as interrupt, waited_for(directory.cell(name).lock, reporter, interrupt):
-        if directory.cell(name).status() in {"done", "failed"}:
-            return
-        device = resolve_device(config.device)
-        describe_or_refuse(directory, device, reporter, interrupt)
-        manifest = read_model(Manifest, directory.manifest)
-        data = Path(config.data.root) if config.data.root else directory.generated_data
+    device = rank_device(resolve_device(config.device))
+    with listening() as interrupt, joined(device) as ranks:
         context = Context(
-            run=manifest.run,
+            run=read_model(Manifest, directory.manifest).run,
             config=config,
             cells=(cell,),
-            directory=directory,
+            directory=directory.of_rank(ranks.rank),
+            shared=directory,
             device=device,
-            categories={cell.category: read_category(data, cell.category)},
-            commit=manifest.commit,
-            reporter=reporter,
+            categories={cell.category: read_category(data_root(config, directory), cell.category)},
+            commit=read_model(Manifest, directory.manifest).commit,
+            reporter=_reporter(bars=together == 1 and ranks.leads),
             interrupt=interrupt,
             together=together,
+            ranks=ranks,
         )
-        run_guarded(cell, context)
+        if ranks.leads:
+            _lead(cell, context)
+        elif ranks.any(here=False):
+            follow_cell(cell, context)
+
+
+def _lead(cell: Cell, context: Context) -> None:
+    """Run a cell, unless it is done or failed, and tell the other ranks whether there is anything to do."""
+    folder, interrupt = context.directory.cell(cell.name), context.interrupt
+    with waited_for(folder.lock, context.reporter, interrupt):
+        to_do = folder.status() not in {"done", "failed"}
+        if to_do:
+            describe_or_refuse(context.directory, context.device, context.reporter, interrupt)
+        if context.ranks.any(here=to_do):
+            run_guarded(cell, context)
+
+
+def data_root(config: RunConfig, directory: RunDirectory) -> Path:
+    """Return where a run's categories are."""
+    return Path(config.data.root) if config.data.root else directory.generated_data
+
+
+def _reporter(*, bars: bool) -> Reporter:
+    """Return whom to tell: with bars on a terminal, where no other process draws one there."""
+    return Reporter() if bars else Reporter(Console(stderr=True, force_terminal=False, soft_wrap=True, markup=False))
 
 
 def stop_with_parent() -> None:

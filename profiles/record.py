@@ -211,6 +211,20 @@ class StageTotal(_Frozen):
     busy_reason: str | None = None
 
 
+class RankTotal(_Frozen):
+    """One stage of one phase over the ranks of a cell: what it took in all of them, and in the one where it took most.
+
+    Over the epochs that count, as `StageTotal`, whose own numbers are rank 0's.
+    """
+
+    phase: Phase
+    stage: str
+    direction: Direction
+    summed_s: float
+    slowest_s: float
+    slowest_rank: int
+
+
 class LoaderTotal(_Frozen):
     """CPU time of one part of loading in one phase, summed over the epochs that count and over all processes."""
 
@@ -386,6 +400,8 @@ class CellRecord(_Frozen):
 
     `record.json`. `batch_size`, `steps_per_epoch` and `windows_per_epoch` describe a whole epoch, whether or not
     one was run; `step_s` are the steps that were measured where none was. `attention_backend` is whose attention ran.
+    Where several *ranks* trained the cell, stages are those of rank 0, `rank_totals` those of all, and energy is of all
+    their devices.
     """
 
     schema_version: Literal[1] = 1
@@ -425,6 +441,8 @@ class CellRecord(_Frozen):
     attention_backend: str | None = None
     step_s: tuple[float, ...] = ()
     work: tuple[StageWork, ...] = ()
+    ranks: int = 1
+    rank_totals: tuple[RankTotal, ...] = ()
 
     def result_rows(self) -> list[ResultRow]:
         """Return the cell's rows of `results.csv`."""

@@ -8,10 +8,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import sleep
 from typing import NamedTuple
 
+import psutil
 import torch
 
 from harness.cells import Cell
@@ -70,7 +71,7 @@ class Local:
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
                     free.append(one.slot)
-                    _settle(one, context)
+                    _settle(one, context, self._ranks)
 
     def _started(self, cell: Cell, slot: Slot, context: Context) -> _Running:
         """Start the worker of a cell."""
@@ -116,7 +117,7 @@ def _ended() -> Iterator[list[_Running]]:
     finally:
         try:
             for one in running:
-                one.process.terminate()
+                _tell_to_stop(one.process)
             for one in running:
                 one.process.wait()
         except BaseException:  # asked twice: no time for saving
@@ -126,8 +127,19 @@ def _ended() -> Iterator[list[_Running]]:
             raise
 
 
-def _settle(one: _Running, context: Context) -> None:
-    """Take note of how a worker ended.
+def _tell_to_stop(process: subprocess.Popen[bytes]) -> None:
+    """Have a worker save its state and stop; of several ranks each, since torchrun would give them half a minute."""
+    with suppress(psutil.NoSuchProcess):
+        ranks = [child for child in psutil.Process(process.pid).children() if "harness.worker" in child.cmdline()]
+        for each in ranks:
+            each.terminate()
+        if ranks:
+            return
+    process.terminate()
+
+
+def _settle(one: _Running, context: Context, ranks: int) -> None:
+    """Take note of how a worker ended; of several ranks, torchrun tells only whether all ended well.
 
     Raises:
         MachineError: it could not go on, and no other could.
@@ -139,7 +151,7 @@ def _settle(one: _Running, context: Context) -> None:
     if code == EXIT_MACHINE:
         message = f"{one.cell.name} could not write or open what it needs; its last words are above"
         raise MachineError(message)
-    if code == InterruptedRunError.exit_code:
+    if code == InterruptedRunError.exit_code or (ranks > 1 and folder.status() == "pending"):
         message = f"the process of {one.cell.name} was told to stop"
         raise InterruptedRunError(message)
     if folder.status() in {"pending", "running"}:  # it had no time to say so itself

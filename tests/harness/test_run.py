@@ -17,6 +17,7 @@ import torch
 
 from harness.cells import plan
 from harness.config import RunConfig, build
+from harness.cost import by_gain
 from harness.directory import RunDirectory
 from harness.evaluation import Reconstructor
 from harness.launch import Outcome, resume, start
@@ -586,6 +587,15 @@ def test_cells_are_compared_close_together_in_time(tiny: RunConfig) -> None:
     assert [cell.name for cell in plan(tiny)] == [
         "weave/msa-fast/seed0", "weave/mlsa-fast/seed0", "chip/msa-fast/seed0", "chip/mlsa-fast/seed0",
     ]  # fmt: skip
+
+
+def test_a_run_that_may_be_stopped_begins_with_what_tells_most_for_its_cost(generated: Path) -> None:
+    table = tiny_table(None)
+    table["data"] = {"categories": ["bottle", "toothbrush", "carpet"], "root": str(generated), "image_side": 32}
+    config = build({**table, "seeds": [0, 1]}, "tiny")
+    order = [(cell.category, cell.seed) for cell in by_gain(plan(config), config)]
+    categories = ["toothbrush", "bottle", "carpet"]  # 60, 209 and 280 training images
+    assert order == [(name, seed) for seed in (0, 1) for name in categories for _ in ("msa", "mlsa")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
