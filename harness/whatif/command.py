@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.table import Column, Table
 
@@ -97,7 +98,8 @@ def whatif(
     elif vary or at:
         raise ConfigError("--project", got="--vary or --at without it", expected="both or none", fix="add --project")
     where = resolve_device(config.device)
-    with _categories(config) as categories:
+    boards = [where] if where.type == "cuda" else []
+    with _categories(config) as categories, torch.random.fork_rng(boards):  # to measure a rate draws numbers too
         folder = _made(out or (run / "whatif" if run else default_directory(f"whatif-{config.suite}")))
         here = measured_environment(where)
         job = Job(cells, config, categories, where, here, budget, folder)

@@ -1,25 +1,31 @@
 """The command: every stage has its row, the waterfall sums to the whole, wrong use is one line and exit code 2."""
 
+import copy
 import csv
 import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import bench
 from harness.cells import Cell
 from harness.config import build
 from harness.launch import start
-from harness.whatif import measure
+from harness.whatif import measure, subject
 from harness.whatif.measure import PARTS, falls
 from harness.whatif.removals import REMOVALS
+from models.transformer import InpaintingTransformer
 from profiles.errors import BenchError, ConfigError
 from profiles.ratio import paired_ratio
 from profiles.record import read_model
 from profiles.turns import Measured
 from profiles.whatif import EffectRow, FallRow, StepRow, WhatIfRecord
 from tests.harness.conftest import tiny_table
+from tests.harness.whatif.test_removals import same
 
 runner = CliRunner()
 
@@ -48,6 +54,44 @@ def written(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         patch.setattr(measure, "REMOVALS", {name: REMOVALS[name] for name in ("data_loading", "attention")})
         shown = whatif(*chosen, *settings, "--out", str(out), "--budget", "0")
     return shown, out
+
+
+def state_of(model: InpaintingTransformer) -> dict[str, Any]:
+    return {
+        "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "modules": [(name, id(module)) for name, module in model.named_modules()],
+        "gather": model.gather,
+        "gradients": [parameter.grad for parameter in model.parameters()],
+    }
+
+
+def test_models_optimizers_and_generators_are_after_a_command_what_they_were(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the command's own path: what it builds is watched from when it is built until the command is done."""
+    built: list[tuple[InpaintingTransformer, torch.optim.Optimizer, dict[str, Any], dict[str, Any]]] = []
+
+    class Watched(InpaintingTransformer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            optimizer = torch.optim.Adam(self.parameters())
+            for parameter in self.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+            built.append((self, optimizer, state_of(self), copy.deepcopy(optimizer.state_dict())))
+
+    monkeypatch.setattr(subject, "InpaintingTransformer", Watched)
+    changes = [f"model.{key}={value}" for key, value in tiny_table(generated)["model"].items()]
+    changes += ["training.batch_size=8", "data.image_side=32", "data.workers=1"]
+    settings = [word for change in changes for word in ("--set", change)]
+    chosen = ["--category", "weave", "--model", "mlsa", "--pipeline", "thesis", "--data-root", str(generated)]
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one is watched
+    whatif(*chosen, *settings, "--out", str(tmp_path), "--budget", "0")
+    assert same(before, (torch.get_rng_state(), random.getstate(), np.random.get_state()))  # noqa: NPY002
+    assert len(built) == 2  # one for each backend of the attention
+    for model, optimizer, state, of_optimizer in built:
+        assert same(state_of(model), state)
+        assert same(optimizer.state_dict(), of_optimizer)
 
 
 def test_every_stage_taken_away_and_every_part_exchanged_has_its_row(written: tuple[str, Path]) -> None:
