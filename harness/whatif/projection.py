@@ -3,7 +3,7 @@
 In the long run a step takes as long as whichever of these needs most of it (operational bounds, Denning & Buzen 1978):
 
     the step itself     host and device one after the other; the longer of the two where the device is apart
-    the workers         what loading a batch works, by as many as there are workers, but no more than processors
+    the workers         what loading a batch works, by as many as there are workers
     the processors      what loading and the step work together, by all of them; less the device's where it is apart
 
 In the long run the queue of batches is either empty, and the step waits, or full, and the workers do. What each needs
@@ -127,7 +127,7 @@ def _whole_steps(
     def error(found: Array) -> float:
         overhead, occupied = found
         steps = [
-            max(_bounds(each, seen.setting.workers, machine, overhead, occupied).values())
+            max(bounds_s(each, seen.setting.workers, machine, overhead, occupied).values())
             for each, seen in zip(needed, observed, strict=True)
         ]
         return float(np.abs(np.log(np.array(steps) / measured)).mean())
@@ -136,7 +136,7 @@ def _whole_steps(
     return float(overhead), float(occupied)
 
 
-def _bounds(
+def bounds_s(
     needed: Mapping[Resource, float], workers: int, machine: Machine, overhead: float, occupied: float
 ) -> dict[str, float]:
     """Return what a step takes at least, by what it is held up by."""
@@ -145,7 +145,7 @@ def _bounds(
     worked_s = host_s if machine.apart else occupied * step_s
     return {
         STEP: step_s,
-        WORKERS: loader_s / min(workers, machine.processors),
+        WORKERS: loader_s / workers,
         PROCESSORS: (loader_s + worked_s) / machine.processors,
     }
 
@@ -154,7 +154,7 @@ def project(costs: Costs, shape: Shape, setting: Setting, machine: Machine | Non
     """Predict a step at a setting, on the machine that was measured or on another."""
     where = machine or costs.machine
     needed = _needed(costs, shape, setting, where)
-    bounds = _bounds(needed, setting.workers, where, costs.overhead, costs.occupied)
+    bounds = bounds_s(needed, setting.workers, where, costs.overhead, costs.occupied)
     held_up_by = max(bounds, key=lambda name: bounds[name])
     loader_s = costs.overhead * needed["loader"]
     return Projected(bounds[held_up_by], held_up_by, loader_s, needed["host"], needed["device"])

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from harness.pipelines.table import PIPELINES
 from harness.whatif.grid import held_out, settings_of
-from harness.whatif.loads import Machine, Setting, Shape, terms
-from harness.whatif.projection import PROCESSORS, STEP, WORKERS, Observed, fit, project
+from harness.whatif.loads import Machine, Resource, Setting, Shape, terms
+from harness.whatif.projection import PROCESSORS, STEP, WORKERS, Observed, bounds_s, fit, project
 from models.transformer import ModelConfig
 
 MACHINE = Machine(2, 100e9, 20e9, 1e8, apart=False)
@@ -88,8 +88,9 @@ def played(loader_s: float, step_s: float, workers: int, processors: int, batche
 def test_a_queue_that_is_played_through_takes_what_it_is_held_up_by(
     loader_s: float, workers: int, machine: int
 ) -> None:
-    bound = max(1.0, loader_s / min(workers, machine), (loader_s + 1.0) / machine)
-    assert played(loader_s, 1.0, workers, machine) == pytest.approx(bound, rel=0.06)
+    needed: dict[Resource, float] = {"loader": loader_s, "host": 0.3, "device": 0.7}
+    bounds = bounds_s(needed, workers, MACHINE._replace(processors=machine), overhead=1.0, occupied=1.0)
+    assert played(loader_s, 1.0, workers, machine) == pytest.approx(max(bounds.values()), rel=0.06)
 
 
 def test_what_a_step_is_held_up_by_is_named_and_changes_with_the_machine() -> None:
