@@ -104,6 +104,7 @@ class SurfaceRecord(BaseModel):
     environment: Environment
     softmax: str
     linear: str
+    backend: str = "native"
     rows: tuple[SurfaceRow, ...]
 
 

@@ -15,8 +15,9 @@ import bench
 from harness.cells import Cell
 from harness.config import build
 from harness.launch import start
+from harness.pipelines.table import PIPELINES
 from harness.whatif import measure, subject
-from harness.whatif.measure import PARTS, falls
+from harness.whatif.measure import PARTS, exchanged_parts, falls
 from harness.whatif.removals import REMOVALS
 from models.transformer import InpaintingTransformer
 from profiles.errors import BenchError, ConfigError
@@ -135,6 +136,13 @@ def test_the_waterfall_exchanges_every_part_once_and_its_steps_sum_to_the_whole(
     gains = {row["name"]: float(row["gain"]) for row in rows(out / "whatif.csv") if row["kind"] == "swap"}
     assert [row["part"] for row in waterfall] == sorted(PARTS, key=lambda part: -gains[part])
     assert sum(float(row["gain"]) for row in waterfall) == pytest.approx(1 - float(waterfall[-1]["step"]), abs=1e-12)
+
+
+def test_the_last_step_of_the_waterfall_is_the_fast_one_but_for_what_training_never_uses() -> None:
+    slow, fast = PIPELINES["thesis"], PIPELINES["fast"]
+    last = exchanged_parts(slow, fast, PARTS)
+    assert last._replace(paint=fast.paint, reloads_every_window=False) == fast
+    assert exchanged_parts(slow, fast, PARTS[:1])._replace(images=slow.images) == slow
 
 
 def test_gains_sum_to_the_whole_however_noisy_the_rounds_are() -> None:
