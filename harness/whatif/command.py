@@ -10,7 +10,7 @@ import torch
 import typer
 from rich.table import Column, Table
 
-from harness.cells import plan, refuse_unavailable
+from harness.cells import Cell, plan, refuse_unavailable
 from harness.commands import Strings, configuration, out_console
 from harness.config import RunConfig
 from harness.dataset import Category, read_category
@@ -20,7 +20,7 @@ from harness.synthesize import synthesize
 from harness.version import version
 from harness.whatif.inspection import one_of_each
 from harness.whatif.job import Job
-from harness.whatif.measure import ORDER, Bench, Found, measure
+from harness.whatif.measure import ORDER, SHARES, Bench, Found, Section, measure
 from harness.whatif.project_command import check, project_all
 from harness.whatif.projecting import Wish
 from profiles.environment import measured_environment
@@ -64,6 +64,7 @@ def whatif(
     budget: Annotated[
         float, typer.Option(min=0.0, help="Seconds for each cell, about; everything is timed at least once.")
     ] = 300.0,
+    only: Annotated[Strings | None, typer.Option(help=f"Only this of {', '.join(SHARES)}; repeatable.")] = None,
     projection: Annotated[
         bool, typer.Option("--project", help="Measure a grid of settings instead, and predict steps at others.")
     ] = False,
@@ -93,6 +94,7 @@ def whatif(
     config = _asked(run, suite, options, setting or [])
     cells, wish = plan(config), Wish(vary or [], at or [])
     refuse_unavailable(cells, config)
+    sections = _sections(only or list(SHARES), cells)
     if projection:
         check(cells, config, wish)
     elif vary or at:
@@ -106,11 +108,11 @@ def whatif(
         if projection:
             project_all(job, wish)
         else:
-            _measure_all(job)
+            _measure_all(job, sections)
     out_console.print(f"written: {folder}")
 
 
-def _measure_all(job: Job) -> None:
+def _measure_all(job: Job, sections: Sequence[Section]) -> None:
     """Measure cell by cell, writing what was found so far, and show it."""
     found = Found()
     for number, cell in enumerate(job.cells, start=1):
@@ -118,9 +120,20 @@ def _measure_all(job: Job) -> None:
         extent = Extent(job.config.data.workers, job.config.data.workers)
         subject = job.subject(cell, job.config, extent)
         test = job.categories[cell.category].test
-        found = found.and_(measure(Bench(subject, one_of_each(test), extent, job.budget_s)))
+        found = found.and_(measure(Bench(subject, one_of_each(test), extent, job.budget_s), sections))
         _write(job.folder, found, job.config, job.here)
     show(found)
+
+
+def _sections(names: Strings, cells: Sequence[Cell]) -> list[Section]:
+    """Return what is to be measured, if any of it can be."""
+    sections = [section for section in SHARES if section in names]
+    if unknown := [name for name in names if name not in SHARES]:
+        raise ConfigError("--only", got=unknown[0], expected=f"one of {', '.join(SHARES)}", fix="leave it out for all")
+    if sections == ["exchanges"] and all(cell.pipeline != "thesis" for cell in cells):
+        got, expected = "no cell of the thesis pipeline", "one, whose parts are exchanged"
+        raise ConfigError("--only", got=got, expected=expected, fix="--pipeline thesis")
+    return sections
 
 
 def _asked(run: Path | None, suite: str | None, options: dict[str, Any], settings: Strings) -> RunConfig:

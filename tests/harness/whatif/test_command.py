@@ -3,7 +3,9 @@
 import copy
 import csv
 import random
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,13 @@ from harness.config import build
 from harness.launch import start
 from harness.pipelines.table import PIPELINES
 from harness.whatif import measure, subject
-from harness.whatif.measure import PARTS, exchanged_parts, falls
+from harness.whatif.measure import PARTS, SHARES, Bench, Found, exchanged_parts, falls
 from harness.whatif.removals import REMOVALS
 from models.transformer import InpaintingTransformer
 from profiles.errors import BenchError, ConfigError
 from profiles.ratio import paired_ratio
 from profiles.record import read_model
-from profiles.turns import Measured
+from profiles.turns import Extent, Measured
 from profiles.whatif import EffectRow, FallRow, StepRow, WhatIfRecord
 from tests.harness.conftest import tiny_table
 from tests.harness.whatif.test_removals import same
@@ -155,6 +157,34 @@ def test_gains_sum_to_the_whole_however_noisy_the_rounds_are() -> None:
     assert found[1].by_previous == paired_ratio(times_ns["cut"], times_ns["images"]).value
     assert found[1].low is not None
     assert found[1].low < found[1].by_previous
+
+
+def test_only_what_is_asked_for_is_measured_and_gets_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: dict[str, float] = {}
+
+    def noted(name: str) -> Callable[[Bench], Found]:
+        return lambda bench: limits.update({name: bench.limit_s}) or Found()
+
+    for name in ("training", "inspecting", "exchanging"):
+        monkeypatch.setattr(measure, name, noted(name))
+
+    def measured(pipeline: str, *sections: measure.Section) -> dict[str, float]:
+        limits.clear()
+        subject = SimpleNamespace(cell=Cell("weave", "msa", pipeline, 0))
+        measure.measure(Bench(subject, [], Extent(1, 1), 100.0), sections)  # type: ignore[arg-type]
+        return dict(limits)
+
+    assert measured("thesis", *SHARES) == pytest.approx({"training": 36.0, "inspecting": 20.0, "exchanging": 44.0})
+    assert measured("thesis", "exchanges") == {"exchanging": 100.0}
+    assert measured("fast", "exchanges", "ceilings") == {"training": 100.0}
+    assert sum(measured("fast", *SHARES).values()) == pytest.approx(100.0)
+
+
+def test_exchanges_alone_need_the_pipeline_whose_parts_they_are() -> None:
+    with pytest.raises(ConfigError, match=r"--only: got no cell of the thesis pipeline"):
+        whatif("--suite", "smoke", "--only", "exchanges")
+    with pytest.raises(ConfigError, match=r"--only: got scores; expected one of ceilings, evaluation, exchanges"):
+        whatif("--suite", "smoke", "--only", "ceilings", "--only", "scores")
 
 
 def test_what_is_no_run_is_wrong_use(tmp_path: Path) -> None:
