@@ -132,8 +132,9 @@ def _whole_steps(
         ]
         return float(np.abs(np.log(np.array(steps) / measured)).mean())
 
-    overhead, occupied = brute(error, (OVERHEADS, slice(0.0, min(threads, machine.processors) + 0.01, 0.05)))
-    return float(overhead), float(occupied)
+    most = min(threads, machine.processors)
+    overhead, occupied = brute(error, (OVERHEADS, slice(0.0, most + 0.01, 0.05)))
+    return float(overhead), min(max(float(occupied), 0.0), most)  # the last refinement knows no bounds
 
 
 def bounds_s(
