@@ -90,6 +90,18 @@ def inspect_image(path: Path) -> int:
     return width
 
 
+def stored_size(path: Path) -> tuple[int, int]:
+    """Return the pixels of a PNG file, and its values, which are pixels times channels, as its header has them.
+
+    Raises:
+        DataError: it cannot be read, or is no PNG.
+
+    """
+    with _opened(path) as image:
+        pixels = image.width * image.height
+        return pixels, pixels * len(image.getbands())
+
+
 def inspect_mask(path: Path, side: int) -> None:
     """Check a mask: whole, of its image's side, and with at least one mark.
 

@@ -104,7 +104,108 @@ class SurfaceRecord(BaseModel):
     environment: Environment
     softmax: str
     linear: str
+    backend: str = "native"
     rows: tuple[SurfaceRow, ...]
+
+
+class SettingRow(NamedTuple):
+    """`projection.csv`: a step as it was measured at a setting, and as the fitted model has it.
+
+    Nothing was fitted to those that are `held_out`; `error` is how far off the prediction is, as a part of what was
+    measured.
+    """
+
+    category: str
+    model: str
+    pipeline: str
+    workers: int
+    batch_size: int
+    image_side: int
+    held_out: bool
+    measured_s: float
+    predicted_s: float
+    error: float
+    held_up_by: str
+    rounds: int
+
+
+class CostRow(NamedTuple):
+    """`costs.csv`: what a unit of a stage's work costs, seconds; a device's unit is a second at its best rates."""
+
+    category: str
+    model: str
+    pipeline: str
+    stage: str
+    resource: str
+    per: str
+    cost_s: float
+
+
+class FitRow(NamedTuple):
+    """How good a cell's fit is, and the numbers in it that are no stage's.
+
+    Errors are medians, and the largest, regardless of sign. `overhead` is what loading costs the workers by what it
+    meters; `occupied` is how many processors a step occupies; `decoded_per_s` is a processor's rate of decoding, in
+    stored values, which are pixels times channels, of which an image has `stored_values`.
+    """
+
+    category: str
+    model: str
+    pipeline: str
+    fitted: int
+    held_out: int
+    fitted_error: float
+    held_out_error: float
+    largest_error: float
+    overhead: float
+    occupied: float
+    decoded_per_s: float | None
+    stored_values: float
+
+
+class AskedRow(NamedTuple):
+    """`asked.csv`: the step and the training steps of an epoch, predicted for what was asked.
+
+    What is needed of loader, host and device is in seconds a step, that of the loader summed over its workers. `beyond`
+    names what lies outside of what was measured.
+    """
+
+    category: str
+    model: str
+    pipeline: str
+    asked: str
+    workers: int
+    batch_size: int
+    image_side: int
+    processors: int
+    flops_per_s: float
+    bytes_per_s: float
+    decoded_per_s: float | None
+    apart: bool
+    step_s: float
+    epoch_s: float
+    held_up_by: str
+    loader_s: float
+    host_s: float
+    device_s: float
+    beyond: str
+
+
+class ProjectionRecord(BaseModel):
+    """`projection.json`: the measured grid, what was fitted to half of it, how far off it is, and what was asked."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    commit: str
+    suite: str
+    dtype: str
+    environment: Environment
+    fits: tuple[FitRow, ...]
+    settings: tuple[SettingRow, ...]
+    costs: tuple[CostRow, ...]
+    asked: tuple[AskedRow, ...]
+    assumptions: tuple[str, ...]
 
 
 class WhatIfRecord(BaseModel):

@@ -32,7 +32,9 @@ def draw(record_file: Path) -> Path:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
         here = record.environment
-        axes.set_title(f"attention alone, forward and backward: {here.device_name}, {record.dtype}", fontsize=10)
+        axes.set_title(
+            f"{record.backend} attention alone, forward and backward: {here.device_name}, {record.dtype}", fontsize=10
+        )
         path = record_file.with_suffix(".svg")
         with replacing(path) as aside:
             figure.savefig(aside, format="svg", metadata={"Date": None})

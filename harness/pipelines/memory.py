@@ -9,11 +9,15 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of <malloc.h>
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of <malloc.h>
 NEVER = -1
 NO_BLOCKS, DEFAULT_BLOCKS = 0, 65536
-USUAL_TRIM_BYTES = 64 * 2**20
-"""Where glibc's own threshold ends up that grows with what is freed: twice the largest block it learns from."""
+USUAL_BLOCK_BYTES, USUAL_TRIM_BYTES = 32 * 2**20, 64 * 2**20
+"""Where glibc's own thresholds end up, which grow with what is freed: the largest block it learns from, and twice that.
+
+They grow no more once any of them was set, so whoever sets one has to set them all: or else every block of 128 KiB
+would be asked of the system anew, for as long as the process lives.
+"""
 
 
 @contextmanager
@@ -32,8 +36,8 @@ def kept_memory() -> Iterator[None]:
 
 
 def _set(libc: ctypes.CDLL, blocks: int, trim_bytes: int) -> None:
-    """Set how many blocks may be mapped on their own, and how much free memory is too much."""
-    for parameter, value in ((MMAP_MAX, blocks), (TRIM_THRESHOLD, trim_bytes)):
+    """Set how many blocks may be mapped on their own, from what size on, and how much free memory is too much."""
+    for parameter, value in ((MMAP_MAX, blocks), (MMAP_THRESHOLD, USUAL_BLOCK_BYTES), (TRIM_THRESHOLD, trim_bytes)):
         if not libc.mallopt(parameter, value):
             message = f"mallopt({parameter}, {value}) was refused"
             raise RuntimeError(message)

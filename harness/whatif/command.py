@@ -10,22 +10,20 @@ import torch
 import typer
 from rich.table import Column, Table
 
-from harness.cache import image_cache
 from harness.cells import Cell, plan, refuse_unavailable
 from harness.commands import Strings, configuration, out_console
 from harness.config import RunConfig
-from harness.dataset import Category, read_category, split_validation
-from harness.decoding import Decoder
-from harness.interrupt import Interrupt
+from harness.dataset import Category, read_category
 from harness.launch import default_directory, stored_configuration
 from harness.machine import resolve_device
 from harness.progress import Reporter
-from harness.seeding import generator_for
 from harness.synthesize import synthesize
 from harness.version import version
 from harness.whatif.inspection import one_of_each
-from harness.whatif.measure import ORDER, Bench, Found, measure
-from harness.whatif.subject import Subject
+from harness.whatif.job import Job
+from harness.whatif.measure import ORDER, SHARES, Bench, Found, Section, measure
+from harness.whatif.project_command import check, project_all
+from harness.whatif.projecting import Wish
 from profiles.environment import measured_environment
 from profiles.errors import ConfigError, RunDirectoryError
 from profiles.files import replacing
@@ -67,29 +65,76 @@ def whatif(
     budget: Annotated[
         float, typer.Option(min=0.0, help="Seconds for each cell, about; everything is timed at least once.")
     ] = 300.0,
+    only: Annotated[Strings | None, typer.Option(help=f"Only this of {', '.join(SHARES)}; repeatable.")] = None,
+    projection: Annotated[
+        bool, typer.Option("--project", help="Measure a grid of settings instead, and predict steps at others.")
+    ] = False,
+    vary: Annotated[
+        Strings | None,
+        typer.Option(metavar="KEY=A,B,C", help="Of the grid: workers, batch_size or image_side; repeatable."),
+    ] = None,
+    at: Annotated[
+        Strings | None,
+        typer.Option(
+            metavar="KEY=VALUE,...",
+            help="Predict: of what is varied, processors, flops_per_s, bytes_per_s, decoded_per_s, apart; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Measure what a step would gain if a stage were free, and if a part were the fast pipeline's.
 
     Steps with and without each stage take turns; cells of the thesis pipeline also get the waterfall to the fast one.
+    With --project, a queueing model of loader, host and device is fitted to half of a grid and tried on the other half.
 
     Example: bench whatif --suite thesis-pipeline --data-root mvtec --category bottle --model mlsa --budget 600
+
+    Example: bench whatif --project --pipeline thesis --at workers=8 --at apart=true,flops_per_s=13e12,bytes_per_s=6e11
     """
     root = str(data_root) if data_root else None
     options: dict[str, Any] = dict(zip(OPTIONS, (root, category, model, pipeline, device), strict=True))
     config = _asked(run, suite, options, setting or [])
-    cells = plan(config)
+    cells, wish = plan(config), Wish(vary or [], at or [])
     refuse_unavailable(cells, config)
+    sections = _sections(only or list(SHARES), cells)
+    if projection:
+        check(cells, config, wish)
+    elif vary or at:
+        raise ConfigError("--project", got="--vary or --at without it", expected="both or none", fix="add --project")
     where = resolve_device(config.device)
-    found = Found()
-    with _categories(config) as categories:
+    boards = [where] if where.type == "cuda" else []
+    with _categories(config) as categories, torch.random.fork_rng(boards):  # to measure a rate draws numbers too
         folder = _made(out or (run / "whatif" if run else default_directory(f"whatif-{config.suite}")))
         here = measured_environment(where)
-        for number, cell in enumerate(cells, start=1):
-            Reporter().say(f"cell {number} of {len(cells)}: {cell.name}, about {budget:.0f} s")
-            found = found.and_(measure(_bench(cell, config, categories[cell.category], where, budget)))
-            _write(folder, found, config, here)
-    show(found)
+        job = Job(cells, config, categories, where, here, budget, folder)
+        if projection:
+            project_all(job, wish)
+        else:
+            _measure_all(job, sections)
     out_console.print(f"written: {folder}")
+
+
+def _measure_all(job: Job, sections: Sequence[Section]) -> None:
+    """Measure cell by cell, writing what was found so far, and show it."""
+    found = Found()
+    for number, cell in enumerate(job.cells, start=1):
+        Reporter().say(f"cell {number} of {len(job.cells)}: {cell.name}, about {job.budget_s:.0f} s")
+        extent = Extent(job.config.data.workers, job.config.data.workers)
+        subject = job.subject(cell, job.config, extent)
+        test = job.categories[cell.category].test
+        found = found.and_(measure(Bench(subject, one_of_each(test), extent, job.budget_s), sections))
+        _write(job.folder, found, job.config, job.here)
+    show(found)
+
+
+def _sections(names: Strings, cells: Sequence[Cell]) -> list[Section]:
+    """Return what is to be measured, if any of it can be."""
+    sections = [section for section in SHARES if section in names]
+    if unknown := [name for name in names if name not in SHARES]:
+        raise ConfigError("--only", got=unknown[0], expected=f"one of {', '.join(SHARES)}", fix="leave it out for all")
+    if sections == ["exchanges"] and all(cell.pipeline != "thesis" for cell in cells):
+        got, expected = "no cell of the thesis pipeline", "one, whose parts are exchanged"
+        raise ConfigError("--only", got=got, expected=expected, fix="--pipeline thesis")
+    return sections
 
 
 def _asked(run: Path | None, suite: str | None, options: dict[str, Any], settings: Strings) -> RunConfig:
@@ -124,15 +169,6 @@ def _categories(config: RunConfig) -> Iterator[dict[str, Category]]:
             if data.root is None and data.generated is not None:
                 synthesize(Path(aside), name, data.generated, data.generated_seed)
         yield {name: read_category(Path(data.root or aside), name) for name in data.categories}
-
-
-def _bench(cell: Cell, config: RunConfig, category: Category, device: torch.device, limit_s: float) -> Bench:
-    order = torch.randperm(len(category.train), generator=generator_for(cell.seed, "split")).tolist()
-    train, _ = split_validation(category.train, order)
-    decoder = Decoder(image_cache(config.data.cache), Reporter(), Interrupt())
-    extent = Extent(config.data.workers, config.data.workers)
-    subject = Subject(cell, config, train, device, decoder, extent)
-    return Bench(subject, one_of_each(category.test), extent, limit_s)
 
 
 def _write(folder: Path, found: Found, config: RunConfig, here: Environment) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from statistics import median
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -33,6 +33,14 @@ ORDER = (
     "waterfall is measured in turns with all others"
 )
 
+Section = Literal["ceilings", "evaluation", "exchanges"]
+
+SHARES: dict[Section, float] = {"ceilings": 0.36, "evaluation": 0.2, "exchanges": 0.44}
+"""What can be measured of a cell, and the part of the time that it gets where all is."""
+
+BY_CLOCK = 0.25
+"""The part of the time of ceilings in which the stage clock watches, to explain them."""
+
 INSPECTED = Extent(warm=1, timed=1)
 
 
@@ -49,10 +57,7 @@ class Found(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """A cell to be measured, the test images that its evaluation is measured on, and how long that may take.
-
-    Each of its comparisons gets a part of the time.
-    """
+    """A cell to be measured, the test images that its evaluation is measured on, and how long that may take."""
 
     subject: Subject
     labels: Sequence[LabelledImage]
@@ -78,10 +83,15 @@ class Bench(NamedTuple):
         return spent(ways, extent, partial(clock_for, self.subject.device), part * self.limit_s)
 
 
-def measure(bench: Bench) -> Found:
-    """Measure the ceilings of a cell; where its pipeline is the thesis's, also exchanges and the waterfall."""
-    ceilings = training(bench).and_(inspecting(bench))
-    return ceilings.and_(exchanging(bench)) if bench.subject.cell.pipeline == "thesis" else ceilings
+def measure(bench: Bench, sections: Sequence[Section]) -> Found:
+    """Measure *sections* of a cell, in their order; exchanges are of the thesis's pipeline alone."""
+    works = {"ceilings": training, "evaluation": inspecting, "exchanges": exchanging}
+    chosen = [name for name in sections if name != "exchanges" or bench.subject.cell.pipeline == "thesis"]
+    found = Found()
+    for name in chosen:
+        part = SHARES[name] / sum(SHARES[each] for each in chosen)
+        found = found.and_(works[name](bench._replace(limit_s=part * bench.limit_s)))
+    return found
 
 
 def training(bench: Bench) -> Found:
@@ -90,21 +100,19 @@ def training(bench: Bench) -> Found:
     ways = {FULL: subject.way(bench.pipeline)}
     ways |= {name: subject.way(bench.pipeline, removal) for name, (removal, _) in REMOVALS.items()}
     words = {name: words for name, (_, words) in REMOVALS.items()}
-    return _ceilings(bench, "train", ways, words, bench.extent, 0.27)
+    return _ceilings(bench, "train", ways, words, bench.extent)
 
 
 def inspecting(bench: Bench) -> Found:
     """Take each stage of an evaluation away that only an evaluation has."""
     ways = {FULL: evaluation(bench.subject, bench.pipeline, bench.labels)}
     ways |= {name: evaluation(bench.subject, bench.pipeline, bench.labels, name) for name in SKIPPED}
-    return _ceilings(bench, "evaluation", ways, dict.fromkeys(SKIPPED, "skipped"), INSPECTED, 0.15)
+    return _ceilings(bench, "evaluation", ways, dict.fromkeys(SKIPPED, "skipped"), INSPECTED)
 
 
-def _ceilings(
-    bench: Bench, phase: Phase, ways: dict[str, Opened], words: dict[Stage, str], extent: Extent, part: float
-) -> Found:
-    measured = bench.compare(ways, extent, part)
-    times = bench.spent(ways, extent, part / 3)
+def _ceilings(bench: Bench, phase: Phase, ways: dict[str, Opened], words: dict[Stage, str], extent: Extent) -> Found:
+    measured = bench.compare(ways, extent, 1 - BY_CLOCK)
+    times = bench.spent(ways, extent, BY_CLOCK)
     effects = []
     for stage, replaced_by in words.items():
         saved, full = gain(measured.ratios[stage]), times[FULL]
@@ -162,13 +170,13 @@ def exchanging(bench: Bench) -> Found:
     subject, slow, fast = bench.subject, PIPELINES["thesis"], PIPELINES["fast"]
     alone = {part: exchanged_parts(slow, fast, [part]) for part in PARTS}
     ways = {FULL: subject.way(slow)} | {part: subject.way(pipeline) for part, pipeline in alone.items()}
-    gains = {part: gain(ratio) for part, ratio in bench.compare(ways, bench.extent, 0.22).ratios.items()}
+    gains = {part: gain(ratio) for part, ratio in bench.compare(ways, bench.extent, 0.5).ratios.items()}
     effects = (_effect(subject.cell, "train", "swap", part, "the fast one's", gains[part]) for part in PARTS)
     order = sorted(PARTS, key=lambda part: -gains[part].value)
     steps = {FULL: subject.way(slow)}
     for place, part in enumerate(order, start=1):
         steps[part] = subject.way(exchanged_parts(slow, fast, order[:place]))
-    waterfall = falls(subject.cell, bench.compare(steps, bench.extent, 0.22))
+    waterfall = falls(subject.cell, bench.compare(steps, bench.extent, 0.5))
     return Found(effects=tuple(effects), waterfall=tuple(waterfall))
 
 

@@ -5,7 +5,7 @@ the gain is short of the stage's exposed time, others took more once it was gone
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
 from time import perf_counter_ns
@@ -30,12 +30,21 @@ GROUPS: Mapping[str, tuple[str, ...]] = {"data_loading": ("data_loading", "trans
 """Stages that are taken away together."""
 
 
+NAMED = 0.005
+"""The part of a step by which a stage has to differ to be named as a reason."""
+
+
 class Spent(NamedTuple):
-    """A turn by the clock, seconds: the whole, exposed by stage, and what loading worked, where it was metered."""
+    """A turn by the clock, seconds: the whole, exposed by stage, and what loading worked by part, if it was metered."""
 
     wall_s: float
     exposed_s: dict[str, float]
-    busy_s: float | None
+    loader_s: dict[str, float]
+
+    @property
+    def busy_s(self) -> float | None:
+        """What loading worked, in whatever process, if it was metered."""
+        return sum(self.loader_s.values()) if self.loader_s else None
 
     def exposed(self, stage: str) -> float:
         """Return the exposed time of what is taken away with *stage*, seconds."""
@@ -59,13 +68,14 @@ def spent(
     end_ns = clock_ns() + round(limit_s * 1e9)
     for _ in range(REPEATS):
         for name, opened in ways.items():
-            found[name].append(_once(opened, extent, clock()))
+            found[name].append(once(opened, extent, clock()))
         if clock_ns() >= end_ns:
             break
-    return {name: _median(turns) for name, turns in found.items()}
+    return {name: middle(turns) for name, turns in found.items()}
 
 
-def _once(opened: Opened, extent: Extent, clock: StageClock) -> Spent:
+def once(opened: Opened, extent: Extent, clock: StageClock) -> Spent:
+    """Take one turn by the stage clock."""
     kept: list[PhaseTimes] = []
 
     @contextmanager
@@ -79,14 +89,22 @@ def _once(opened: Opened, extent: Extent, clock: StageClock) -> Spent:
     exposed_s: dict[str, float] = {}
     for cell, exposed_ns in times.exposed_ns.items():
         exposed_s[cell.stage] = exposed_s.get(cell.stage, 0.0) + exposed_ns / 1e9
-    return Spent(times.wall_ns / 1e9, exposed_s, sum(times.loader_ns.values()) / 1e9 if times.loader_ns else None)
+    loader_s = {str(name): worked_ns / 1e9 for name, worked_ns in times.loader_ns.items()}
+    return Spent(times.wall_ns / 1e9, exposed_s, loader_s)
 
 
-def _median(turns: list[Spent]) -> Spent:
-    names = dict.fromkeys(name for turn in turns for name in turn.exposed_s)
-    exposed_s = {name: median(turn.exposed_s.get(name, 0.0) for turn in turns) for name in names}
-    busy_s = [turn.busy_s for turn in turns if turn.busy_s is not None]
-    return Spent(median(turn.wall_s for turn in turns), exposed_s, median(busy_s) if busy_s else None)
+def middle(turns: Sequence[Spent]) -> Spent:
+    """Return the median of turns, name by name."""
+    return Spent(
+        median(turn.wall_s for turn in turns),
+        _medians([turn.exposed_s for turn in turns]),
+        _medians([turn.loader_s for turn in turns]),
+    )
+
+
+def _medians(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {name: median(table.get(name, 0.0) for table in tables) for name in names}
 
 
 def reading(stage: Stage, saved: Ratio, full: Spent, without: Spent) -> str:
@@ -102,7 +120,8 @@ def reading(stage: Stage, saved: Ratio, full: Spent, without: Spent) -> str:
         name: (without.exposed_s.get(name, 0.0) - full.exposed_s.get(name, 0.0)) / full.wall_s
         for name in {*full.exposed_s, *without.exposed_s} - {*group}
     }
-    telling = sorted((name for name in changes if (changes[name] > 0) == less), key=lambda name: -abs(changes[name]))
+    telling = [name for name, change in changes.items() if (change > 0) == less and abs(change) >= NAMED]
+    telling.sort(key=lambda name: -abs(changes[name]))
     named = ", ".join(f"{name} {changes[name]:+.1%}" for name in telling[:2])
     why = "what it hid takes its place" if less else "it slowed others down while it worked"
     return f"{why}: without it {named} of the step" if named else why

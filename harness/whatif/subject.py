@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from harness.cells import Cell
 from harness.config import RunConfig
 from harness.decoding import Decoder
-from harness.pipelines.parts import Cut, Form, Images, Loaded, PatchLoss, Pipeline, as_images
+from harness.pipelines.parts import Batch, Cut, Form, Images, Loaded, PatchLoss, Pipeline, as_images
 from harness.seeding import generator_for, seed_for
 from models.attention.table import VARIANTS, Backend
 from models.transformer import InpaintingTransformer
@@ -58,11 +58,20 @@ def take_step(parts: Parts) -> None:
     batch = parts.cut(loaded)
     with stage("patching"):
         del loaded
+    loss = _loss_of(batch, parts)
+    backpropagate(loss)
+    with stage("loss"):
+        del loss
+    parts.update()
+    with stage("patching"):
+        del batch
+
+
+def _loss_of(batch: Batch, parts: Parts) -> Tensor:
+    """Return the loss; the predictions are let go of with it."""
     prediction_bp = parts.model(batch.context_bkp, batch.positions_bt)
     with stage("loss") as mark:
-        loss = mark.output(parts.loss(mark.input(prediction_bp), batch.target_bp))
-    backpropagate(loss)
-    parts.update()
+        return mark.output(parts.loss(mark.input(prediction_bp), batch.target_bp))
 
 
 class Subject:
@@ -92,7 +101,7 @@ class Subject:
         self.cell = cell
         self.config = config
         self.device = device
-        self._paths = paths
+        self.paths = paths
         self._decoder = decoder
         self._form = Form(config.image_side(cell.category), config.model.patch_side, config.model.window_side)
         self._models: dict[Backend, InpaintingTransformer] = {}
@@ -137,7 +146,7 @@ class Subject:
     def _prepared(self, pipeline: Pipeline) -> Images:
         """Return the training images, having done what is done once, which no step pays for."""
         if pipeline.images not in self._images:
-            images = self.images(pipeline, self._paths)
+            images = self.images(pipeline, self.paths)
             images.prepare()
             self._images[pipeline.images] = images
         return self._images[pipeline.images]
@@ -153,9 +162,9 @@ class Subject:
 
     def _drawn(self, steps: int) -> Windows:
         count = steps * self.config.training.batch_size
-        each = math.ceil(count / len(self._paths))
+        each = math.ceil(count / len(self.paths))
         generator = generator_for(self.cell.seed, "windows", "whatif")
-        windows = draw_windows(len(self._paths), each, self._form.grid, self._form.window_side, generator)
+        windows = draw_windows(len(self.paths), each, self._form.grid, self._form.window_side, generator)
         return windows.select(slice(count))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.whatif.measure import known
 from models.attention.sizes import Sizes
-from models.attention.table import VARIANTS
+from models.attention.table import VARIANTS, Backend
 from profiles.ratio import interleave, timed
 from profiles.whatif import SurfaceRow
 
@@ -28,20 +28,24 @@ PRECISION = 0.02
 
 
 def surface(
-    device: torch.device, limit_s: float, sides: Sequence[int] = SIDES, widths: Sequence[int] = WIDTHS
+    device: torch.device,
+    limit_s: float,
+    sides: Sequence[int] = SIDES,
+    widths: Sequence[int] = WIDTHS,
+    backend: Backend = "native",
 ) -> Iterator[SurfaceRow]:
     """Measure every point, each for an equal part of *limit_s* at most."""
     for width in widths:
         for side in sides:
-            yield point(side, width, device, limit_s / (len(sides) * len(widths)))
+            yield point(side, width, device, limit_s / (len(sides) * len(widths)), backend)
 
 
-def point(side: int, width: int, device: torch.device, limit_s: float) -> SurfaceRow:
+def point(side: int, width: int, device: torch.device, limit_s: float, backend: Backend = "native") -> SurfaceRow:
     """Let both attentions take turns, forward and backward."""
     tokens, heads = side**2, width // HEAD_WIDTH
     windows = max(1, TOKENS[device.type] // tokens)
     x_btd = torch.randn(windows, tokens, width, generator=torch.Generator().manual_seed(0)).to(device)
-    works = {name: timed(_both_ways(name, Sizes(width, heads, tokens), x_btd)) for name in (SOFTMAX, LINEAR)}
+    works = {name: timed(_both_ways(name, backend, Sizes(width, heads, tokens), x_btd)) for name in (SOFTMAX, LINEAR)}
     rounds = interleave(works, precision=PRECISION, limit_s=limit_s, warmups=2)
     ratio = rounds.ratio(LINEAR, SOFTMAX)
     softmax_s, linear_s = (median(rounds.times_ns[name]) / 1e9 for name in (SOFTMAX, LINEAR))
@@ -49,11 +53,11 @@ def point(side: int, width: int, device: torch.device, limit_s: float) -> Surfac
     return SurfaceRow(side, tokens, width, heads, windows, softmax_s, linear_s, ratio.value, low, high, ratio.samples)
 
 
-def _both_ways(name: str, sizes: Sizes, x_btd: Tensor) -> Callable[[], None]:
+def _both_ways(name: str, backend: Backend, sizes: Sizes, x_btd: Tensor) -> Callable[[], None]:
     """Return forward and backward work of an attention alone: gradients of its input and its weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        attention: nn.Module = VARIANTS[name].attention["native"](sizes).to(x_btd.device)
+        attention: nn.Module = VARIANTS[name].attention[backend](sizes).to(x_btd.device)
     given_btd, gradient_btd = x_btd.clone().requires_grad_(), torch.ones_like(x_btd)
     leaves = [given_btd, *attention.parameters()]
 

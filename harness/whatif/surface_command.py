@@ -1,7 +1,7 @@
 """The command `surface`: words in; a table, a record and its CSV out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -11,6 +11,7 @@ from harness.machine import resolve_device
 from harness.progress import Reporter
 from harness.version import version
 from harness.whatif.surface import HEAD_WIDTH, LINEAR, SIDES, SOFTMAX, WIDTHS, overtakes, surface
+from models.attention import library
 from profiles.environment import environment
 from profiles.errors import ConfigError
 from profiles.files import replacing
@@ -28,6 +29,9 @@ def attention_surface(
         float, typer.Option(min=0.0, help="Seconds of timing, about; every point is timed at least once.")
     ] = 180.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    backend: Annotated[
+        Literal["native", "fast-transformers"], typer.Option(help="Whose attentions: ours, or the thesis's library's.")
+    ] = "native",
 ) -> None:
     """Time linear attention by softmax attention with all else free, over the side of a window and the width.
 
@@ -37,9 +41,12 @@ def attention_surface(
     chosen = _numbers("--sides", sides, 1), _numbers("--widths", widths, HEAD_WIDTH)
     if out is not None and not out.absolute().parent.is_dir():
         raise ConfigError("--out", got=str(out), expected="a file in a folder that exists", fix="make the folder")
+    if backend == "fast-transformers" and (why := library.unusable()):
+        expected = "a library that is installed"
+        raise ConfigError("--backend", got=f"{backend} ({why})", expected=expected, fix="make fast-transformers")
     rows, reporter = [], Reporter()
     reporter.begin("surface", len(chosen[0]) * len(chosen[1]), "points")
-    for row in surface(where, budget, *chosen):
+    for row in surface(where, budget, *chosen, backend):
         rows.append(row)
         reporter.advance(1)
     reporter.end()
@@ -52,6 +59,7 @@ def attention_surface(
             environment=here,
             softmax=SOFTMAX,
             linear=LINEAR,
+            backend=backend,
             rows=tuple(rows),
         )
         write_csv(out.with_suffix(".csv"), SurfaceRow._fields, rows)

@@ -18,6 +18,7 @@ from reports.charts import bars, curves, power, roofline, tradeoff
 from reports.claims.effects import BASELINE, OTHER
 from reports.claims.pairs import settings
 from reports.page import answer, breakdown, claims, energies, instruments, listings, pipelines, samples
+from reports.page.projection import projection_tables
 from reports.page.roofline import roofline_table
 from reports.page.tables import Identity, Table, identity, metric_table
 from reports.page.whatif import whatif_tables
@@ -104,6 +105,7 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "roofline_table": roofline_table(work, run.environment),
         "pipelines": pipelines.pipelines(run.records),
         "whatif": whatif_tables(run.whatif),
+        "projection": projection_tables(run.projection),
         "instruments": instruments.tables(run.records, who),
         "power": power.power_panels(run.cells),
         "tradeoffs": [

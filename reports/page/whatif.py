@@ -1,6 +1,6 @@
 """What a step would gain if a stage were free, beside the shares of it that the stage clock gives."""
 
-from profiles.whatif import EffectRow, FallRow, StepRow, WhatIfRecord
+from profiles.whatif import EffectRow, FallRow, ProjectionRecord, StepRow, WhatIfRecord
 from reports.page.tables import Column, Entry, Table, text
 from reports.words.format import count, model_name, number, percent, visible
 from reports.words.palette import stage_class, stage_label
@@ -36,7 +36,7 @@ def _ceilings(place: int, step: StepRow, record: WhatIfRecord) -> Table:
     unit = f"{count(step.windows, 'window')} at a side of {step.image_side} pixels"
     detail = (
         f"Gains are medians of rounds (n) with 95 % intervals; a step of {unit} takes {number(step.step_s)} s, the "
-        f"median of {step.rounds} rounds, {count(step.workers, 'worker')}. {_where(record)}"
+        f"median of {step.rounds} rounds, {count(step.workers, 'worker')}. {measured_on(record)}"
     )
     return Table(f"whatif-{place}", visible(caption), columns, rows, detail, record.not_measured)
 
@@ -79,7 +79,7 @@ def _waterfall(place: int, rows: list[FallRow], record: WhatIfRecord) -> Table:
         for row in rows
     )
     caption = f"From the thesis's step to the fast one's: {rows[0].category}, {model_name(rows[0].model)}"
-    detail = f"What is taken off sums to the whole; {record.order}. {_where(record)}"
+    detail = f"What is taken off sums to the whole; {record.order}. {measured_on(record)}"
     return Table(f"waterfall-{place}", visible(caption), columns, body, detail)
 
 
@@ -87,7 +87,8 @@ def _ratios(row: FallRow) -> str:
     return "too few rounds" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
 
 
-def _where(record: WhatIfRecord) -> str:
+def measured_on(record: WhatIfRecord | ProjectionRecord) -> str:
+    """Say where a record's times are of, and of which code."""
     here = record.environment
     return visible(
         f"{here.device_name}, {here.threads} threads, {record.dtype}, torch {here.packages.get('torch', 'unknown')}, "

@@ -24,7 +24,7 @@ from profiles.record import (
     Status,
     read_model,
 )
-from profiles.whatif import WhatIfRecord
+from profiles.whatif import ProjectionRecord, WhatIfRecord
 
 State = Status | Literal["damaged"]
 
@@ -54,7 +54,7 @@ class Cell:
 class Run:
     """A run: its manifest, its machine, its configuration as text, its cells in the manifest's order.
 
-    `whatif` is there where `bench whatif` measured the run's configuration.
+    `whatif` and `projection` are there where `bench whatif` measured the run's configuration.
     """
 
     folder: Path
@@ -64,6 +64,7 @@ class Run:
     cells: tuple[Cell, ...]
     notes: tuple[str, ...]
     whatif: WhatIfRecord | None = None
+    projection: ProjectionRecord | None = None
 
     @property
     def records(self) -> list[CellRecord]:
@@ -77,7 +78,7 @@ class Run:
         return {state: counts[state] for state in _STATES if counts[state]}
 
 
-_Model = TypeVar("_Model", CellRecord, CellStatus, Environment, WhatIfRecord)
+_Model = TypeVar("_Model", CellRecord, CellStatus, Environment, WhatIfRecord, ProjectionRecord)
 
 
 def read_run(folder: Path) -> Run:
@@ -98,10 +99,10 @@ def read_run(folder: Path) -> Run:
         notes.append("config.toml is missing or unreadable, so the resolved configuration is not shown.")
     cells = tuple(_read_cell(folder, name) for name in dict.fromkeys(manifest.cells))
     notes += _strays(folder, {cell.name for cell in cells})
-    found = folder / "whatif" / "whatif.json"
-    whatif, why_not = _try_read(WhatIfRecord, found) if found.exists() else (None, "")
-    notes += [why_not] if why_not else []
-    return Run(folder, manifest, environment, config, cells, tuple(notes), whatif)
+    whatif, why_not = _read_aside(WhatIfRecord, folder / "whatif" / "whatif.json")
+    projection, why_neither = _read_aside(ProjectionRecord, folder / "whatif" / "projection.json")
+    notes += [why for why in (why_not, why_neither) if why]
+    return Run(folder, manifest, environment, config, cells, tuple(notes), whatif, projection)
 
 
 def _read_cell(run: Path, name: str) -> Cell:
@@ -156,6 +157,11 @@ def _try_read(kind: type[_Model], path: Path) -> tuple[_Model | None, str]:
         return read_model(kind, path), ""
     except RunDirectoryError as error:
         return None, f"{path.name} cannot be used: {error}."
+
+
+def _read_aside(kind: type[_Model], path: Path) -> tuple[_Model | None, str]:
+    """Return what a file holds that need not be there, or None and why not where it is."""
+    return _try_read(kind, path) if path.exists() else (None, "")
 
 
 def _text(path: Path) -> str | None:

@@ -1,25 +1,34 @@
 """The command: every stage has its row, the waterfall sums to the whole, wrong use is one line and exit code 2."""
 
+import copy
 import csv
 import random
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import bench
 from harness.cells import Cell
 from harness.config import build
 from harness.launch import start
-from harness.whatif import measure
-from harness.whatif.measure import PARTS, falls
+from harness.pipelines.table import PIPELINES
+from harness.whatif import measure, subject
+from harness.whatif.measure import PARTS, SHARES, Bench, Found, exchanged_parts, falls
 from harness.whatif.removals import REMOVALS
+from models.transformer import InpaintingTransformer
 from profiles.errors import BenchError, ConfigError
 from profiles.ratio import paired_ratio
 from profiles.record import read_model
-from profiles.turns import Measured
+from profiles.turns import Extent, Measured
 from profiles.whatif import EffectRow, FallRow, StepRow, WhatIfRecord
 from tests.harness.conftest import tiny_table
+from tests.harness.whatif.test_removals import same
 
 runner = CliRunner()
 
@@ -48,6 +57,44 @@ def written(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         patch.setattr(measure, "REMOVALS", {name: REMOVALS[name] for name in ("data_loading", "attention")})
         shown = whatif(*chosen, *settings, "--out", str(out), "--budget", "0")
     return shown, out
+
+
+def state_of(model: InpaintingTransformer) -> dict[str, Any]:
+    return {
+        "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "modules": [(name, id(module)) for name, module in model.named_modules()],
+        "gather": model.gather,
+        "gradients": [parameter.grad for parameter in model.parameters()],
+    }
+
+
+def test_models_optimizers_and_generators_are_after_a_command_what_they_were(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the command's own path: what it builds is watched from when it is built until the command is done."""
+    built: list[tuple[InpaintingTransformer, torch.optim.Optimizer, dict[str, Any], dict[str, Any]]] = []
+
+    class Watched(InpaintingTransformer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            optimizer = torch.optim.Adam(self.parameters())
+            for parameter in self.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+            built.append((self, optimizer, state_of(self), copy.deepcopy(optimizer.state_dict())))
+
+    monkeypatch.setattr(subject, "InpaintingTransformer", Watched)
+    changes = [f"model.{key}={value}" for key, value in tiny_table(generated)["model"].items()]
+    changes += ["training.batch_size=8", "data.image_side=32", "data.workers=1"]
+    settings = [word for change in changes for word in ("--set", change)]
+    chosen = ["--category", "weave", "--model", "mlsa", "--pipeline", "thesis", "--data-root", str(generated)]
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one is watched
+    whatif(*chosen, *settings, "--out", str(tmp_path), "--budget", "0")
+    assert same(before, (torch.get_rng_state(), random.getstate(), np.random.get_state()))  # noqa: NPY002
+    assert len(built) == 2  # one for each backend of the attention
+    for model, optimizer, state, of_optimizer in built:
+        assert same(state_of(model), state)
+        assert same(optimizer.state_dict(), of_optimizer)
 
 
 def test_every_stage_taken_away_and_every_part_exchanged_has_its_row(written: tuple[str, Path]) -> None:
@@ -93,6 +140,13 @@ def test_the_waterfall_exchanges_every_part_once_and_its_steps_sum_to_the_whole(
     assert sum(float(row["gain"]) for row in waterfall) == pytest.approx(1 - float(waterfall[-1]["step"]), abs=1e-12)
 
 
+def test_the_last_step_of_the_waterfall_is_the_fast_one_but_for_what_training_never_uses() -> None:
+    slow, fast = PIPELINES["thesis"], PIPELINES["fast"]
+    last = exchanged_parts(slow, fast, PARTS)
+    assert last._replace(paint=fast.paint, reloads_every_window=False) == fast
+    assert exchanged_parts(slow, fast, PARTS[:1])._replace(images=slow.images) == slow
+
+
 def test_gains_sum_to_the_whole_however_noisy_the_rounds_are() -> None:
     noise = random.Random(0)
     names = ["the whole step", "images", "cut", "loss"]
@@ -103,6 +157,34 @@ def test_gains_sum_to_the_whole_however_noisy_the_rounds_are() -> None:
     assert found[1].by_previous == paired_ratio(times_ns["cut"], times_ns["images"]).value
     assert found[1].low is not None
     assert found[1].low < found[1].by_previous
+
+
+def test_only_what_is_asked_for_is_measured_and_gets_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: dict[str, float] = {}
+
+    def noted(name: str) -> Callable[[Bench], Found]:
+        return lambda bench: limits.update({name: bench.limit_s}) or Found()
+
+    for name in ("training", "inspecting", "exchanging"):
+        monkeypatch.setattr(measure, name, noted(name))
+
+    def measured(pipeline: str, *sections: measure.Section) -> dict[str, float]:
+        limits.clear()
+        subject = SimpleNamespace(cell=Cell("weave", "msa", pipeline, 0))
+        measure.measure(Bench(subject, [], Extent(1, 1), 100.0), sections)  # type: ignore[arg-type]
+        return dict(limits)
+
+    assert measured("thesis", *SHARES) == pytest.approx({"training": 36.0, "inspecting": 20.0, "exchanging": 44.0})
+    assert measured("thesis", "exchanges") == {"exchanging": 100.0}
+    assert measured("fast", "exchanges", "ceilings") == {"training": 100.0}
+    assert sum(measured("fast", *SHARES).values()) == pytest.approx(100.0)
+
+
+def test_exchanges_alone_need_the_pipeline_whose_parts_they_are() -> None:
+    with pytest.raises(ConfigError, match=r"--only: got no cell of the thesis pipeline"):
+        whatif("--suite", "smoke", "--only", "exchanges")
+    with pytest.raises(ConfigError, match=r"--only: got scores; expected one of ceilings, evaluation, exchanges"):
+        whatif("--suite", "smoke", "--only", "ceilings", "--only", "scores")
 
 
 def test_what_is_no_run_is_wrong_use(tmp_path: Path) -> None:

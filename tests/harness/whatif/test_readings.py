@@ -12,7 +12,7 @@ from profiles.timing.clock import StageClock
 from profiles.turns import Extent, Step
 from tests.profiles.test_turns import Virtual
 
-FULL = Spent(10.0, {"data_loading": 1.0, "transfer": 0.5, "attention": 5.0, "loss": 3.5}, 12.0)
+FULL = Spent(10.0, {"data_loading": 1.0, "transfer": 0.5, "attention": 5.0, "loss": 3.5}, {"decode": 9.0, "copy": 3.0})
 
 
 def close(value: float) -> Ratio:
@@ -20,26 +20,33 @@ def close(value: float) -> Ratio:
 
 
 def test_where_the_gain_is_the_exposed_share_nothing_is_to_be_explained() -> None:
-    without = Spent(5.0, {**FULL.exposed_s, "attention": 0.0}, None)
+    without = Spent(5.0, {**FULL.exposed_s, "attention": 0.0}, {})
     assert reading("attention", close(0.5), FULL, without) == "as exposed"
 
 
 def test_what_hid_behind_a_stage_takes_its_place_and_is_named() -> None:
-    without = Spent(9.0, {"data_loading": 5.0, "transfer": 0.5, "loss": 3.5}, None)
+    without = Spent(9.0, {"data_loading": 5.0, "transfer": 0.5, "loss": 3.5}, {})
     told = reading("attention", close(0.1), FULL, without)
     assert told == "what it hid takes its place: without it data_loading +40.0% of the step"
 
 
 def test_what_a_stage_slowed_down_while_it_worked_is_named() -> None:
-    without = Spent(5.0, {"attention": 3.0, "loss": 2.0}, None)
+    without = Spent(5.0, {"attention": 3.0, "loss": 2.0}, {})
     told = reading("data_loading", close(0.5), FULL, without)
     assert told == "it slowed others down while it worked: without it attention -20.0%, loss -15.0% of the step"
 
 
 def test_transfer_is_taken_away_with_loading() -> None:
     assert FULL.exposed("data_loading") == 1.5
-    without = Spent(8.5, {"attention": 5.0, "loss": 3.5}, None)
+    without = Spent(8.5, {"attention": 5.0, "loss": 3.5}, {})
     assert reading("data_loading", close(0.15), FULL, without) == "as exposed"
+
+
+def test_what_changed_too_little_to_matter_is_not_named() -> None:
+    without = Spent(9.6, {"data_loading": 4.98, "transfer": 0.52, "loss": 3.54}, {})
+    told = reading("attention", close(0.1), FULL, without)
+    assert told == "what it hid takes its place: without it data_loading +39.8% of the step"
+    assert reading("attention", close(0.1), FULL, FULL) == "what it hid takes its place"
 
 
 @pytest.mark.parametrize("ends", [(-math.inf, 1.0), (0.1, math.inf)])

@@ -1,10 +1,13 @@
 """What is taken away is gone, what is left is not touched, and the model is afterwards what it was, to the bit."""
 
 import copy
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,15 +17,17 @@ from harness.config import build
 from harness.dataset import read_category
 from harness.decoding import Decoder
 from harness.interrupt import Interrupt
-from harness.pipelines.parts import Pipeline
+from harness.pipelines.fast import ResidentImages
+from harness.pipelines.parts import Loaded, Pipeline
 from harness.pipelines.table import PIPELINES
 from harness.progress import Reporter
 from harness.whatif.removals import REMOVALS, frozen
 from harness.whatif.subject import Subject, nothing_removed
+from models.windows import Windows
 from profiles.stages import Stage
 from profiles.timing.clock import StageClock
 from profiles.timing.times import PhaseTimes
-from profiles.turns import Extent, compare
+from profiles.turns import Extent, compare, gain
 from tests.harness.conftest import tiny_table
 
 CPU = torch.device("cpu")
@@ -55,7 +60,9 @@ def same(one: Any, other: Any) -> bool:
         return torch.equal(one, other)
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
+    if isinstance(one, np.ndarray):
+        return bool(np.array_equal(one, other))
+    if isinstance(one, list | tuple):
         return len(one) == len(other) and all(same(*pair) for pair in zip(one, other, strict=True))
     return bool(one == other)
 
@@ -110,6 +117,46 @@ def test_who_replays_batches_neither_loads_nor_transfers_images(subject: Subject
     assert worked_on(whole) - worked_on(rest) == {"data_loading", "transfer"}
     assert whole.loader_ns
     assert not rest.loader_ns
+
+
+SLEEPS_S = {"patching": 0.02, "loss": 0.03, "optimizer": 0.01}
+
+
+def planted(pipeline: Pipeline, loading_s: float) -> Pipeline:
+    """Let parts sleep, and deliveries too: they are not ahead of the step."""
+
+    class Slow(torch.optim.Adam):
+        def step(self, *_: Any) -> None:
+            time.sleep(SLEEPS_S["optimizer"])
+            super().step()
+
+    def slowly(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            time.sleep(seconds)
+            return function(*arguments)
+
+        return run
+
+    class Delayed(ResidentImages):
+        def batches(self, windows: Windows, size: int) -> Generator[Loaded, None, None]:
+            for loaded in super().batches(windows, size):
+                time.sleep(loading_s)
+                yield loaded
+
+    cut, loss = (slowly(getattr(pipeline, name), SLEEPS_S[of]) for name, of in (("cut", "patching"), ("loss", "loss")))
+    return pipeline._replace(cut=cut, loss=loss, optimizer=Slow, images=Delayed)
+
+
+@pytest.mark.slow
+def test_ceilings_of_a_training_step_whose_parts_sleep_are_right_within_3_percent(subject: Subject) -> None:
+    asleep = {"data_loading": 0.04, **SLEEPS_S}
+    pipeline = planted(PIPELINES["fast"], asleep["data_loading"])
+    ways = {"full": subject.way(pipeline)}
+    ways |= {stage: subject.way(pipeline, removal) for stage, (removal, _) in REMOVALS.items() if stage in asleep}
+    found = compare(ways, Extent(1, 2), lambda: None, precision=0.005, limit_s=15.0)
+    step_s = median(found.times_ns["full"]) / 2 / 1e9
+    for stage, slept_s in asleep.items():
+        assert gain(found.ratios[stage]).value == pytest.approx(slept_s / step_s, abs=0.03)
 
 
 class Counted:

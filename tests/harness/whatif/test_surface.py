@@ -12,6 +12,9 @@ from typer.testing import CliRunner
 import bench
 from harness.whatif import surface
 from harness.whatif.surface import overtakes, point
+from models.attention import library
+from models.attention.sizes import Sizes
+from models.attention.table import VARIANTS, Variant
 from profiles.errors import ConfigError
 from profiles.ratio import Rounds
 from profiles.record import read_model
@@ -58,6 +61,34 @@ def test_the_command_writes_a_record_its_csv_and_a_picture(tmp_path: Path, monke
     picture = out.with_suffix(".svg").read_text()
     assert picture.count("width 64") == picture.count("width 128") == 1
     assert "width 128: mlsa is faster at no side measured, for sure" in result.output
+
+
+def test_the_library_of_the_thesis_is_timed_where_it_is_asked_for_and_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surface, "TOKENS", {"cpu": 40})
+    built: list[str] = []
+
+    def building(name: str) -> Callable[[Sizes], torch.nn.Module]:
+        def build(sizes: Sizes) -> torch.nn.Module:
+            built.append(name)
+            return VARIANTS[name].attention["native"](sizes)
+
+        return build
+
+    theirs = {name: Variant({"fast-transformers": building(name)}) for name in ("msa", "mlsa")}
+    monkeypatch.setattr(surface, "VARIANTS", theirs)
+    monkeypatch.setattr(library, "unusable", lambda: None)
+    out = tmp_path / "surface.json"
+    words = ["surface", "--sides", "2", "--widths", "64", "--budget", "0", "--device", "cpu", "--out", str(out)]
+    result = runner.invoke(bench.app, [*words, "--backend", "fast-transformers"])
+    assert result.exit_code == 0, result.output
+    assert built == ["msa", "mlsa"]
+    assert read_model(SurfaceRecord, out).backend == "fast-transformers"
+    assert "fast-transformers attention alone" in out.with_suffix(".svg").read_text()
+    monkeypatch.setattr(library, "unusable", lambda: "No module named 'fast_transformers'")
+    result = runner.invoke(bench.app, [*words, "--backend", "fast-transformers"])
+    assert "--backend: got fast-transformers (No module named" in str(result.exception)
 
 
 @pytest.mark.parametrize(("words", "message"), [
