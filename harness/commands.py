@@ -19,6 +19,7 @@ from harness.data.sources import check_mirrors, given_checksums
 from harness.data.transfer import Patience
 from harness.data.verify import CategoryReport, Counts, verify
 from harness.directory import RunDirectory
+from harness.footprint import Extent, footprint
 from harness.launch import Outcome, resolve_device, resume, start, stored_configuration
 from harness.progress import Reporter, duration
 from harness.synthesize import GENERATED, SyntheticConfig, check, synthesize
@@ -253,17 +254,20 @@ def doctor() -> None:
 
 def _show_cells(config: RunConfig) -> None:
     """Print the cells and what each will cost on this machine."""
-    flops_per_s = matmul_flops_per_s(resolve_device(config.device), getattr(torch, config.model.precision))
+    device = resolve_device(config.device)
+    flops_per_s = matmul_flops_per_s(device, getattr(torch, config.model.precision))
     title = f"{config.suite}: estimated at {flops_per_s / 1e9:,.0f} GFLOP/s, this device's rate in matrix products"
     out_console.print(title)
-    columns = ("side", "windows/epoch", "steps/epoch", "time/epoch", "cell, at least")
+    columns = ("side", "windows/epoch", "steps/epoch", "time/epoch", "cell, at least", "memory")
     table = Table(Column("cell", overflow="fold"), *columns, box=None)
     total_s = 0.0
     for cell in plan(config):
-        cost = estimate(cell, config, *expected_images(cell.category, config), flops_per_s)
+        images = Extent(*expected_images(cell.category, config))
+        cost = estimate(cell, config, *images, flops_per_s)
+        memory = f"{footprint(cell, config, images, device).needs(device)[0] / 2**30:.2f} GiB"
         total_s += cost.at_least_s
         numbers = (f"{cost.image_side}", f"{cost.windows_per_epoch:,}", f"{cost.steps_per_epoch:,}")
-        table.add_row(cell.name, *numbers, duration(cost.epoch_s), duration(cost.at_least_s))
+        table.add_row(cell.name, *numbers, duration(cost.epoch_s), duration(cost.at_least_s), memory)
     out_console.print(table)
     out_console.print(f"{len(plan(config))} cells, at least {duration(total_s)} of arithmetic alone")
     if "thesis" in config.pipelines:

@@ -7,6 +7,7 @@ BenchError                  1   something failed
         RunDirectoryError       a run's directory
     DivergedError           1   a training whose loss, or whose maps, are not numbers
     LoaderError             1   a process that loads images died
+    OutOfMemoryError        1   memory that ran out, on a device or on the host
     DownloadError           1   a file that cannot be had, or is not the right one
     NothingMeasuredError    5   nothing to show
     InterruptedRunError   130   stopped by the user; state saved
@@ -62,6 +63,10 @@ class DivergedError(BenchError):
 
 class LoaderError(BenchError):
     """A process that loads images was killed, or ran out of memory."""
+
+
+class OutOfMemoryError(BenchError):
+    """Memory ran out, on a device or on the host; says which batch would fit."""
 
 
 class DownloadError(BenchError):

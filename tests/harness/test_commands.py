@@ -77,6 +77,7 @@ def test_a_suite_is_shown_resolved_with_the_cost_of_each_cell(name: str, tmp_pat
     config = build(file_table(tmp_path / "shown.toml"), name)
     cells = len(config.data.categories) * len(config.models) * len(config.pipelines)
     assert cost.count("/seed0") == cells
+    assert cost.count(" GiB") == cells
     assert f"{cells} cells, at least" in cost
     assert ("pipeline 'thesis' takes many times as long" in cost) == (name == "thesis-pipeline")
     assert lines("run", "--suite", name, "--dry-run").count("/seed0") == cells
