@@ -22,7 +22,7 @@ from harness.directory import RunDirectory
 from harness.footprint import Extent, footprint
 from harness.launch import Outcome, resolve_device, resume, start, stored_configuration
 from harness.progress import Reporter, duration
-from harness.synthesize import GENERATED, SyntheticConfig, check, synthesize
+from harness.synthesize import GENERATED, LARGEST_SIDE, MOST_IMAGES, SyntheticConfig, check, synthesize
 from profiles.environment import environment
 from profiles.errors import ConfigError
 from profiles.rate import matmul_flops_per_s
@@ -134,10 +134,10 @@ def suites(
 def synthesize_data(
     root: Annotated[Path, typer.Argument(help="Folder to write the categories to.")],
     category: Annotated[Strings | None, typer.Option(help="Only this category; repeatable.")] = None,
-    side: Annotated[int, typer.Option(min=64, help="Side of the images, pixels.")] = 256,
-    train: Annotated[int, typer.Option(min=2, help="Training images.")] = 100,
-    test_good: Annotated[int, typer.Option(min=1, help="Good test images.")] = 20,
-    test_per_defect: Annotated[int, typer.Option(min=1, help="Test images of each defect.")] = 10,
+    side: Annotated[int, typer.Option(min=64, max=LARGEST_SIDE, help="Side of the images, pixels.")] = 256,
+    train: Annotated[int, typer.Option(min=2, max=MOST_IMAGES, help="Training images.")] = 100,
+    test_good: Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Good test images.")] = 20,
+    test_per_defect: Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Test images of each defect.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the images.")] = 0,
 ) -> None:
     """Write generated categories in the layout of MVTec AD: textures and objects, defects and their masks.
