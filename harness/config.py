@@ -29,18 +29,21 @@ ModelName = Literal["msa", "mlsa", "intra", "linformer", "fastformer"]
 PipelineName = Literal["thesis", "fast"]
 Table = dict[str, Any]
 
+PATH = r"^[^\x00]+$"
+"""What a path can be; the system knows no others."""
+
 
 class DataConfig(BaseModel):
     """Which images, and how large."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    root: str | None = Field(default=None, description="folder of the data set; absent: generated data")
+    root: str | None = Field(default=None, pattern=PATH, description="folder of the data set; absent: generated data")
     categories: tuple[str, ...] = Field(min_length=1, description="categories to run")
     image_side: int | None = Field(default=None, gt=0, description="side H = W; absent: the thesis's for the category")
     workers: int = Field(default=4, gt=0, description="processes that load images, where the pipeline has such")
     cache: str = Field(
-        default="off", min_length=1, description="where decoded images are kept between runs: off, user, or a folder"
+        default="off", pattern=PATH, description="where decoded images are kept between runs: off, user, or a folder"
     )
     generated: SyntheticConfig | None = Field(default=None, description="what to generate where there is no root")
     generated_seed: int = Field(default=0, ge=0, description="seed of the generated data")
@@ -184,7 +187,7 @@ def file_table(path: Path) -> Table:
     except OSError as error:
         got, fix = error.strerror or "an unreadable file", "name a configuration file"
         raise ConfigError(path, got=got, expected="a TOML file", fix=fix) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number or a nesting without end
         raise ConfigError(path, got=str(error), expected="TOML", fix="mend that place") from error
 
 
@@ -201,7 +204,7 @@ def assign(table: Table, assignment: str) -> None:
         raise ConfigError(where, got="no '='", expected="KEY=VALUE", fix="--set training.batch_size=64")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, a number or a nesting without end
         value = text
     set_key(table, key, value, where)
 

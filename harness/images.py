@@ -9,6 +9,7 @@ Shapes: C = 3 channels, H x W pixels.
 import os
 import stat
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -25,6 +26,10 @@ from profiles.errors import DataError
 from profiles.timing.loader import part
 
 REPLACE = "replace the file with its original, or download the category again"
+
+# What Pillow doubts and would go on with counts as damaged. For the whole process: `catch_warnings` knows no threads.
+warnings.filterwarnings("error", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning, module=r"PIL\.")
 
 LARGEST_BYTES = 64 * 2**20
 LARGEST_SIDE = 8192
@@ -122,6 +127,9 @@ def _opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
         SyntaxError,
         ValueError,
         EOFError,
+        IndexError,
+        AssertionError,
+        UserWarning,
         struct.error,
     ) as error:  # Pillow's ways to say "damaged"
         raise _damaged(path, error) from error

@@ -185,3 +185,23 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"got Is a directory; expected a PNG image"):
         inspect_image(tmp_path)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+HEAD = (20).to_bytes(4) * 2
+PIXELS = chunk(b"IDAT", zlib.compress(bytes(21 * 20)))
+
+
+@pytest.mark.parametrize("chunks", [
+    chunk(b"IHDR", HEAD + bytes([8, 2, 0, 0, 0])),
+    chunk(b"IHDR", HEAD + bytes([8, 3, 0, 0, 0])) + PIXELS,
+    chunk(b"IHDR", HEAD + bytes([8, 0, 0, 0, 0])) + chunk(b"acTL", bytes(8)) + PIXELS,
+], ids=["no pixels", "a palette that is not there", "no number of frames"])  # fmt: skip
+def test_what_pillow_stumbles_over_is_damaged(tmp_path: Path, chunks: bytes) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks + chunk(b"IEND", b""))
+    with pytest.raises(DataError, match=r"image\.png: got a damaged image \(.*\); expected a whole PNG image; fix: "):
+        inspect_image(path)
