@@ -9,7 +9,7 @@ import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,7 +19,7 @@ from harness.evaluation import EvaluationConfig
 from harness.synthesize import GENERATED, SyntheticConfig
 from harness.training import TrainingConfig
 from models.attention.table import VARIANTS
-from models.loss import LossConfig
+from models.loss import SSIM_WINDOW, LossConfig
 from models.transformer import ModelConfig
 from profiles.energy.telemetry import TelemetryConfig
 from profiles.errors import ConfigError
@@ -28,6 +28,12 @@ from profiles.tracing.window import ProfilerConfig
 ModelName = Literal["msa", "mlsa", "intra", "linformer", "fastformer"]
 PipelineName = Literal["thesis", "fast"]
 Table = dict[str, Any]
+
+SMALLEST_PATCH = SSIM_WINDOW // 2 + 1
+"""Side from which a patch can be mirrored at its border as far as SSIM's window goes beyond it."""
+
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""Also part of a folder's name."""
 
 PATH = r"^[^\x00]+$"
 """What a path can be; the system knows no others."""
@@ -58,7 +64,7 @@ class RunConfig(BaseModel):
     description: str = Field(description="what it is for, in a line")
     models: tuple[ModelName, ...] = Field(min_length=1)
     pipelines: tuple[PipelineName, ...] = Field(default=("fast",), min_length=1)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$")
     data: DataConfig
     model: ModelConfig = ModelConfig()
@@ -72,6 +78,9 @@ class RunConfig(BaseModel):
     def _windows_fit_the_images(self) -> Self:
         for category in self.data.categories if self._sides_are_known() else ():
             side, patch, window = self.image_side(category), self.model.patch_side, self.model.window_side
+            if patch < SMALLEST_PATCH:
+                message = f"model.patch_side {patch} is smaller than the loss can be taken of, {SMALLEST_PATCH}"
+                raise ValueError(message)
             if side % patch:
                 message = f"image side {side} of {category} is not a multiple of model.patch_side {patch}"
                 raise ValueError(message)
