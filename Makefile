@@ -8,7 +8,7 @@ BASE ?= origin/main
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .PHONY: help demo fast-transformers axe test check format lint types layers pytest
-.PHONY: benchmark-pipelines benchmarks gate gate-experiment proxies kills clean
+.PHONY: fuzz kills benchmark-pipelines benchmarks gate gate-experiment proxies clean
 
 help:
 	@echo "make demo     set up .venv, run the smoke suite, build its report and say where it is"
@@ -18,6 +18,7 @@ help:
 	@echo "make test     set up what tests need and run all checks and tests"
 	@echo "make check    the same without setting up: format, lint, types, layers, tests"
 	@echo "make format   format the code"
+	@echo "make fuzz     try 10,000 damaged images, configurations and runs; FUZZ_INPUTS=number (make test tries 1,000)"
 	@echo "make benchmark-pipelines"
 	@echo "              compare the fast pipeline with the machine and with the thesis's; 15 minutes of a quiet machine"
 	@echo "make benchmarks"
@@ -82,6 +83,11 @@ layers:
 
 pytest:
 	$(BIN)/python -m pytest $(PYTEST)
+
+FUZZ_INPUTS ?= 10000
+
+fuzz:
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(BIN)/python -m pytest -m fuzz --timeout 0 --hypothesis-show-statistics tests/harness/test_fuzz.py tests/reports/test_fuzz.py
 
 benchmark-pipelines:
 	$(BIN)/python -m tests.benchmarks.pipelines --out .benchmarks/pipelines.json

@@ -19,12 +19,13 @@ from harness.data.sources import check_mirrors, given_checksums
 from harness.data.transfer import Patience
 from harness.data.verify import CategoryReport, Counts, verify
 from harness.directory import RunDirectory
+from harness.footprint import Extent, footprint
 from harness.launch import Outcome, resume, start, stored_configuration
 from harness.launchers.local import Local, share_processors, slots
 from harness.machine import resolve_device
 from harness.progress import Reporter, duration, seconds
 from harness.ranks import refuse_ranks
-from harness.synthesize import GENERATED, SyntheticConfig, check, synthesize
+from harness.synthesize import GENERATED, LARGEST_SIDE, MOST_IMAGES, SyntheticConfig, check, synthesize
 from profiles.environment import environment
 from profiles.errors import ConfigError
 from profiles.rate import matmul_flops_per_s
@@ -151,10 +152,10 @@ def suites(
 def synthesize_data(
     root: Annotated[Path, typer.Argument(help="Folder to write the categories to.")],
     category: Annotated[Strings | None, typer.Option(help="Only this category; repeatable.")] = None,
-    side: Annotated[int, typer.Option(min=64, help="Side of the images, pixels.")] = 256,
-    train: Annotated[int, typer.Option(min=2, help="Training images.")] = 100,
-    test_good: Annotated[int, typer.Option(min=1, help="Good test images.")] = 20,
-    test_per_defect: Annotated[int, typer.Option(min=1, help="Test images of each defect.")] = 10,
+    side: Annotated[int, typer.Option(min=64, max=LARGEST_SIDE, help="Side of the images, pixels.")] = 256,
+    train: Annotated[int, typer.Option(min=2, max=MOST_IMAGES, help="Training images.")] = 100,
+    test_good: Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Good test images.")] = 20,
+    test_per_defect: Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Test images of each defect.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the images.")] = 0,
 ) -> None:
     """Write generated categories in the layout of MVTec AD: textures and objects, defects and their masks.
@@ -271,17 +272,20 @@ def doctor() -> None:
 
 def _show_cells(config: RunConfig) -> None:
     """Print the cells and what each will cost on this machine."""
-    flops_per_s = matmul_flops_per_s(resolve_device(config.device), getattr(torch, config.model.precision))
+    device = resolve_device(config.device)
+    flops_per_s = matmul_flops_per_s(device, getattr(torch, config.model.precision))
     title = f"{config.suite}: estimated at {flops_per_s / 1e9:,.0f} GFLOP/s, this device's rate in matrix products"
     out_console.print(title)
-    columns = ("side", "windows/epoch", "steps/epoch", "time/epoch", "cell, at least")
+    columns = ("side", "windows/epoch", "steps/epoch", "time/epoch", "cell, at least", "memory")
     table = Table(Column("cell", overflow="fold"), *columns, box=None)
     total_s = 0.0
     for cell in by_gain(plan(config), config):
-        cost = estimate(cell, config, *expected_images(cell.category, config), flops_per_s)
+        images = Extent(*expected_images(cell.category, config))
+        cost = estimate(cell, config, *images, flops_per_s)
+        memory = f"{footprint(cell, config, images, device).needs(device)[0] / 2**30:.2f} GiB"
         total_s += cost.at_least_s
         numbers = (f"{cost.image_side}", f"{cost.windows_per_epoch:,}", f"{cost.steps_per_epoch:,}")
-        table.add_row(cell.name, *numbers, duration(cost.epoch_s), duration(cost.at_least_s))
+        table.add_row(cell.name, *numbers, duration(cost.epoch_s), duration(cost.at_least_s), memory)
     out_console.print(table)
     out_console.print(f"{len(plan(config))} cells, at least {duration(total_s)} of arithmetic alone")
     if "thesis" in config.pipelines:

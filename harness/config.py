@@ -9,7 +9,7 @@ import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,7 +19,7 @@ from harness.evaluation import EvaluationConfig
 from harness.synthesize import GENERATED, SyntheticConfig
 from harness.training import TrainingConfig
 from models.attention.table import VARIANTS
-from models.loss import LossConfig
+from models.loss import SSIM_WINDOW, LossConfig
 from models.transformer import ModelConfig
 from profiles.energy.telemetry import TelemetryConfig
 from profiles.errors import ConfigError
@@ -29,18 +29,27 @@ ModelName = Literal["msa", "mlsa", "intra", "linformer", "fastformer"]
 PipelineName = Literal["thesis", "fast"]
 Table = dict[str, Any]
 
+SMALLEST_PATCH = SSIM_WINDOW // 2 + 1
+"""Side from which a patch can be mirrored at its border as far as SSIM's window goes beyond it."""
+
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""Also part of a folder's name."""
+
+PATH = r"^[^\x00]+$"
+"""What a path can be; the system knows no others."""
+
 
 class DataConfig(BaseModel):
     """Which images, and how large."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    root: str | None = Field(default=None, description="folder of the data set; absent: generated data")
+    root: str | None = Field(default=None, pattern=PATH, description="folder of the data set; absent: generated data")
     categories: tuple[str, ...] = Field(min_length=1, description="categories to run")
     image_side: int | None = Field(default=None, gt=0, description="side H = W; absent: the thesis's for the category")
     workers: int = Field(default=4, gt=0, description="processes that load images, where the pipeline has such")
     cache: str = Field(
-        default="off", min_length=1, description="where decoded images are kept between runs: off, user, or a folder"
+        default="off", pattern=PATH, description="where decoded images are kept between runs: off, user, or a folder"
     )
     generated: SyntheticConfig | None = Field(default=None, description="what to generate where there is no root")
     generated_seed: int = Field(default=0, ge=0, description="seed of the generated data")
@@ -55,7 +64,7 @@ class RunConfig(BaseModel):
     description: str = Field(description="what it is for, in a line")
     models: tuple[ModelName, ...] = Field(min_length=1)
     pipelines: tuple[PipelineName, ...] = Field(default=("fast",), min_length=1)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$")
     data: DataConfig
     model: ModelConfig = ModelConfig()
@@ -69,6 +78,9 @@ class RunConfig(BaseModel):
     def _windows_fit_the_images(self) -> Self:
         for category in self.data.categories if self._sides_are_known() else ():
             side, patch, window = self.image_side(category), self.model.patch_side, self.model.window_side
+            if patch < SMALLEST_PATCH:
+                message = f"model.patch_side {patch} is smaller than the loss can be taken of, {SMALLEST_PATCH}"
+                raise ValueError(message)
             if side % patch:
                 message = f"image side {side} of {category} is not a multiple of model.patch_side {patch}"
                 raise ValueError(message)
@@ -184,7 +196,7 @@ def file_table(path: Path) -> Table:
     except OSError as error:
         got, fix = error.strerror or "an unreadable file", "name a configuration file"
         raise ConfigError(path, got=got, expected="a TOML file", fix=fix) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number or a nesting without end
         raise ConfigError(path, got=str(error), expected="TOML", fix="mend that place") from error
 
 
@@ -201,7 +213,7 @@ def assign(table: Table, assignment: str) -> None:
         raise ConfigError(where, got="no '='", expected="KEY=VALUE", fix="--set training.batch_size=64")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, a number or a nesting without end
         value = text
     set_key(table, key, value, where)
 

@@ -47,6 +47,11 @@ class Launcher(Protocol):
         """Whether cells run on another machine."""
         ...
 
+    @property
+    def at_once(self) -> int:
+        """How many cells share a device, at most."""
+        ...
+
     def __call__(self, cells: list[Cell], context: Context) -> None:
         """Run *cells*, which are to be done; go on when one fails.
 

@@ -5,6 +5,8 @@
 <root>/<category>/ground_truth/<defect>/<stem>_mask.png
 """
 
+import os
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,8 @@ from profiles.errors import DataError
 
 GOOD = "good"
 AGAIN = "download the category again"
+MOST_ENTRIES = 100_000
+"""Of a folder; MVTec AD's largest has 391."""
 
 
 class LabelledImage(NamedTuple):
@@ -35,13 +39,18 @@ def _entries(folder: Path, what: str) -> list[Path]:
     """List a folder by name, hidden files left out.
 
     Raises:
-        DataError: it is missing, unreadable or empty.
+        DataError: it is missing, unreadable, empty or endless.
 
     """
     try:
-        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        with os.scandir(folder) as found:
+            names = [entry.name for entry in islice(found, MOST_ENTRIES + 1)]
     except OSError as error:
         raise DataError(folder, got=error.strerror or "an unreadable folder", expected=what, fix=AGAIN) from error
+    if len(names) > MOST_ENTRIES:
+        got, expected = f"more than {MOST_ENTRIES:,} entries", f"{what}, at most {MOST_ENTRIES:,}"
+        raise DataError(folder, got=got, expected=expected, fix="name the data set's folder")
+    entries = [folder / name for name in sorted(names) if not name.startswith(".")]
     if not entries:
         raise DataError(folder, got="an empty folder", expected=what, fix=AGAIN)
     return entries
@@ -50,7 +59,7 @@ def _entries(folder: Path, what: str) -> list[Path]:
 def _images(folder: Path) -> list[Path]:
     images = _entries(folder, "a folder of PNG images")
     for path in images:
-        if path.suffix.lower() != ".png" or not path.is_file():
+        if path.suffix.lower() != ".png" or not os.path.isfile(path):  # noqa: PTH113 - see below
             raise DataError(path, got="something other than a PNG file", expected="PNG files only", fix="remove it")
     return images
 
@@ -62,7 +71,8 @@ def list_categories(root: Path) -> list[str]:
         DataError: *root* is missing, unreadable, or holds none.
 
     """
-    names = [path.name for path in _entries(root, "a folder of categories") if (path / "train").is_dir()]
+    # of os.path, whose questions have an answer also where one may not look, or a name is too long
+    names = [path.name for path in _entries(root, "a folder of categories") if os.path.isdir(path / "train")]  # noqa: PTH112
     if not names:
         raise DataError(
             root, got="no category", expected="<category>/train/good/*.png", fix="name the data set's folder"
@@ -98,7 +108,7 @@ def _test_images(folder: Path, defect: str) -> list[LabelledImage]:
     images = []
     for path in _images(folder / "test" / defect):
         mask = folder / "ground_truth" / defect / f"{path.stem}_mask.png"
-        if defect != GOOD and not mask.is_file():
+        if defect != GOOD and not os.path.isfile(mask):  # noqa: PTH113 - see above
             raise DataError(path, got="no mask", expected=str(mask), fix=AGAIN)
         images.append(LabelledImage(path, defect, None if defect == GOOD else mask))
     return images
@@ -106,7 +116,8 @@ def _test_images(folder: Path, defect: str) -> list[LabelledImage]:
 
 def _refuse_masks_without_image(ground_truth: Path, test: list[LabelledImage]) -> None:
     wanted = {image.mask for image in test}
-    for defect in _entries(ground_truth, "folders of masks") if ground_truth.exists() else []:
+    there = os.path.exists(ground_truth)  # noqa: PTH110 - see above
+    for defect in _entries(ground_truth, "folders of masks") if there else []:
         for mask in _images(defect):
             if mask not in wanted:
                 expected = f"test/{defect.name}/{mask.stem.removesuffix('_mask')}.png"

@@ -30,6 +30,9 @@ from profiles.record import (
     write_csv,
 )
 
+LONGEST_BYTES = 3000
+"""Of a run's path; systems know paths up to 4096."""
+
 Scalar = str | int | float | bool | None
 
 
@@ -140,6 +143,10 @@ class RunDirectory:
             RunDirectoryError: there is something already, or it cannot be written.
 
         """
+        length = len(os.fsencode(self.root.absolute()))
+        if length > LONGEST_BYTES:
+            got, expected = f"a path of {length:,} bytes", f"at most {LONGEST_BYTES:,}, for there are longer ones below"
+            raise RunDirectoryError(self.root, got=got, expected=expected, fix="another --out")
         try:
             occupied = self.root.is_dir() and any(self.root.iterdir())
             parent = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())

@@ -16,6 +16,7 @@ from harness.context import Context, Launcher
 from harness.cost import by_gain
 from harness.dataset import Category, inspect_category, read_category, split_validation
 from harness.directory import RunDirectory, now, write_atomically, write_model
+from harness.footprint import refuse_too_large
 from harness.interrupt import Interrupt, listening
 from harness.launchers.here import Here
 from harness.locks import held
@@ -66,6 +67,8 @@ def start(config: RunConfig, out: Path | None, launcher: Launcher = HERE, *, bud
     directory.refuse_occupied()
     device = resolve_device(config.device)
     categories = _inspected(config)
+    if not launcher.elsewhere:
+        refuse_too_large(cells, config, categories, device, launcher.at_once)
     directory.create()
     with held(directory.root / "lock"), listening(budget_s) as interrupt:
         _describe(directory, config, cells, None if launcher.elsewhere else device)
@@ -115,6 +118,8 @@ def resume(
         if not {"pending", "running"} & set(statuses):
             return Outcome(directory.root, cells, statuses.count("failed"))
         categories = _inspected(config)
+        if not launcher.elsewhere:
+            refuse_too_large(cells, config, categories, device, launcher.at_once)
         write_model(directory.manifest, manifest.model_copy(update={"ended": None, "status": "running"}))
         return _run(directory, config, device, categories, interrupt, launcher)
 

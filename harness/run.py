@@ -13,6 +13,7 @@ from harness.context import Context, Sources
 from harness.dataset import split_validation
 from harness.decoding import Decoder
 from harness.evaluation import Evaluated, Reconstructor, calibrate, evaluate
+from harness.footprint import explained
 from harness.log import CellLog
 from harness.pipelines.parts import Form, PatchLoss, as_images
 from harness.pipelines.table import PIPELINES
@@ -56,7 +57,8 @@ def run_guarded(cell: Cell, context: Context) -> None:
         except Exception as error:
             if machine_is_to_blame(error):
                 raise MachineError(str(error)) from error
-            text = _of_another_rank(cell, context) or told(error)
+            shown = explained(error, cell, context.config, context.categories, context.device)
+            text = _of_another_rank(cell, context) or told(shown)
             folder.error.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
             _stopped(cell, context, "failed", "failed", text)
             context.reporter.say(f"{cell.name} failed: {text}")

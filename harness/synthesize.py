@@ -19,16 +19,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.painting import SUBJECTS, picture
 from profiles.errors import DataError
 
+LARGEST_SIDE = 4096
+MOST_IMAGES = 100_000
+
 
 class SyntheticConfig(BaseModel):
     """How much to generate of a category."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    side: int = Field(ge=64, description="side of the stored images, pixels")
-    train: int = Field(ge=2, description="good images to train on, at least one of which validates")
-    test_good: int = Field(gt=0, description="good images to test on")
-    test_per_defect: int = Field(gt=0, description="images to test on, of each kind of defect")
+    side: int = Field(ge=64, le=LARGEST_SIDE, description="side of the stored images, pixels")
+    train: int = Field(ge=2, le=MOST_IMAGES, description="good images to train on, at least one of which validates")
+    test_good: int = Field(gt=0, le=MOST_IMAGES, description="good images to test on")
+    test_per_defect: int = Field(gt=0, le=MOST_IMAGES, description="images to test on, of each kind of defect")
 
     def test_images(self, category: str) -> int:
         """Return how many images to test on a category has."""

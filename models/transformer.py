@@ -26,12 +26,12 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    width: int = Field(default=512, gt=0, description="latent dimension D")
-    depth: int = Field(default=13, gt=0, description="number of blocks n")
+    width: int = Field(default=512, gt=0, le=65_536, description="latent dimension D")
+    depth: int = Field(default=13, gt=0, le=1024, description="number of blocks n")
     heads: int = Field(default=8, gt=0, description="attention heads")
-    feed_forward: int = Field(default=2048, gt=0, description="hidden width of the feed-forward network")
-    patch_side: int = Field(default=16, gt=0, description="side P of a patch, pixels")
-    window_side: int = Field(default=7, gt=1, description="side L of a window, patches")
+    feed_forward: int = Field(default=2048, gt=0, le=1_048_576, description="hidden width of the feed-forward network")
+    patch_side: int = Field(default=16, gt=0, le=1024, description="side P of a patch, pixels")
+    window_side: int = Field(default=7, gt=1, le=256, description="side L of a window, patches")
     attention_backend: Backend | None = Field(
         default=None, description="whose attention is run; absent: the pipeline's, and of a model alone ours"
     )

@@ -8,6 +8,7 @@ BenchError                  1   something failed
     DivergedError           1   a training whose loss, or whose maps, are not numbers
     LoaderError             1   a process that loads images died
     MachineError            1   the disk is full or read-only, or too many files are open: no cell can go on
+    OutOfMemoryError        1   memory that ran out, on a device or on the host
     DownloadError           1   a file that cannot be had, or is not the right one
     NothingMeasuredError    5   nothing to show
     InterruptedRunError   130   stopped by the user; state saved
@@ -69,6 +70,10 @@ class LoaderError(BenchError):
 
 class MachineError(BenchError):
     """The machine cannot go on: no space, a read-only disk, no file descriptors. What was saved is kept."""
+
+
+class OutOfMemoryError(BenchError):
+    """Memory ran out, on a device or on the host; says which batch would fit."""
 
 
 class DownloadError(BenchError):

@@ -6,8 +6,6 @@ published side, so that a small file that unfolds to gigabytes is named and not 
 """
 
 import os
-import stat
-import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,17 +13,11 @@ from typing import NamedTuple
 
 from harness.categories import CategoryFacts, mvtec_ad
 from harness.dataset import GOOD
-from harness.images import inspect_image, inspect_mask, read_image
+from harness.images import inspect_image, inspect_mask, read_header, read_image
 from harness.progress import Reporter
 from profiles.errors import ConfigError, DataError
 
-LARGEST_BYTES = 64 * 2**20
 SHOWN_NAMES = 5
-PNG_HEADER = struct.Struct(">8s4x4sIIBB")
-PNG_START = (b"\x89PNG\r\n\x1a\n", b"IHDR")
-CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
-"""Of a PNG's colour type: grey, RGB, palette, grey and alpha, RGB and alpha."""
-
 EXTRAS = {"license.txt", "readme.txt"}
 LARGEST_NUMBER = 10_000
 """Larger ones in a name are no numbering of the data set's."""
@@ -202,26 +194,15 @@ def _examine(check: _Check, facts: CategoryFacts) -> tuple[str, str] | None:
             read_image(check.path, facts.stored_side)
     except DataError as error:
         return error.got, error.expected
-    except OSError as error:
-        return error.strerror or "an unreadable file", "a PNG image"
     return None
 
 
 def _header_differs(check: _Check, facts: CategoryFacts) -> tuple[str, str] | None:
-    """Compare size, pixels and channels as the file's first bytes tell them."""
-    with check.path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        start = file.read(PNG_HEADER.size)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
-        return f"a file of {status.st_size:,} bytes", f"at most {LARGEST_BYTES:,}"
-    if len(start) < PNG_HEADER.size:
-        return f"a file of {len(start)} bytes", "a PNG image"
-    *signature, width, height, depth, colour = PNG_HEADER.unpack(start)
-    if tuple(signature) != PNG_START:
-        return "a file that is no PNG image", "a PNG image"
-    side, channels = facts.stored_side, 1 if check.is_mask else facts.channels
-    got = f"{width} x {height} pixels, {CHANNELS.get(colour, 0)} channels of {depth} bits"
-    expected = f"{side} x {side} pixels, {channels} channels of 8 bits"
+    """Compare pixels and channels as the file's first bytes tell them."""
+    width, height, channels, depth = read_header(check.path)
+    side, published_channels = facts.stored_side, 1 if check.is_mask else facts.channels
+    got = f"{width} x {height} pixels, {channels} channels of {depth} bits"
+    expected = f"{side} x {side} pixels, {published_channels} channels of 8 bits"
     return None if got == expected else (got, expected)
 
 

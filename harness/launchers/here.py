@@ -10,6 +10,7 @@ class Here:
     """Runs cells in this process."""
 
     elsewhere = False
+    at_once = 1
 
     def __call__(self, cells: list[Cell], context: Context) -> None:
         """Run *cells*, which are to be done.

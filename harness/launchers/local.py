@@ -7,6 +7,7 @@ process is gone: it reads a pipe that nobody writes to.
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import sleep
@@ -50,6 +51,11 @@ class Local:
     def __init__(self, slots: Sequence[Slot], ranks: int = 1) -> None:
         self._slots = slots
         self._ranks = ranks
+
+    @property
+    def at_once(self) -> int:
+        """How many cells share a device, at most."""
+        return max(Counter(self._slots).values())
 
     def __call__(self, cells: list[Cell], context: Context) -> None:
         """Run *cells*, which are to be done; go on when one fails.

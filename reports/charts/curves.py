@@ -12,6 +12,9 @@ from reports.source.load import Cell
 from reports.words.format import count, model_name, short, visible
 from reports.words.palette import MODELS, UNKNOWN_MODEL
 
+LARGEST = 1e100
+"""Loss, or one over it, that counts as finite and positive: an axis overflows before a number does."""
+
 MOST_POINTS = 300
 
 _WIDTH, _HEIGHT = 420.0, 260.0
@@ -82,7 +85,7 @@ def thinned(rows: list[EpochRow]) -> list[EpochRow]:
 
 def _drawable(row: EpochRow) -> bool:
     losses = (row.train_loss, row.validation_loss)
-    return all(math.isfinite(loss) and loss > 0.0 for loss in losses)
+    return all(1.0 / LARGEST < loss < LARGEST for loss in losses)
 
 
 def _loss_axis(axes: Axes, losses: list[float]) -> None:

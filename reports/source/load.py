@@ -200,12 +200,21 @@ def _validated(lines: list[list[str]], places: list[int]) -> tuple[EpochRow, ...
 def read_epoch_energies(path: Path, device: str) -> dict[int, float]:
     """Return what *device* drew in training and validation of each epoch, of which every stretch is known."""
     text = _text(path)
-    energies: dict[int, float] = {}
+    energies: dict[float, float] = {}
     for row in csv.DictReader((text or "").splitlines()):
         if row.get("device") == device and row.get("phase") in {"train", "validation"}:
-            epoch = int(row["epoch"])
-            energies[epoch] = energies.get(epoch, 0.0) + float(row["energy_j"] or math.nan)
-    return {epoch: energy_j for epoch, energy_j in energies.items() if epoch > 0 and math.isfinite(energy_j)}
+            epoch = _number(row.get("epoch"))
+            energies[epoch] = energies.get(epoch, 0.0) + _number(row.get("energy_j"))
+    known = {epoch: energy_j for epoch, energy_j in energies.items() if epoch.is_integer() and math.isfinite(energy_j)}
+    return {int(epoch): energy_j for epoch, energy_j in known.items() if epoch > 0}
+
+
+def _number(field: str | None) -> float:
+    """Return a field's number, NaN where it is empty, missing or damaged."""
+    try:
+        return float(field or math.nan)
+    except ValueError:
+        return math.nan
 
 
 def _strays(run: Path, known: set[str]) -> list[str]:

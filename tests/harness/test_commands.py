@@ -77,6 +77,7 @@ def test_a_suite_is_shown_resolved_with_the_cost_of_each_cell(name: str, tmp_pat
     config = build(file_table(tmp_path / "shown.toml"), name)
     cells = len(config.data.categories) * len(config.models) * len(config.pipelines)
     assert cost.count("/seed0") == cells
+    assert cost.count(" GiB") == cells
     assert f"{cells} cells, at least" in cost
     assert ("pipeline 'thesis' takes many times as long" in cost) == (name == "thesis-pipeline")
     assert lines("run", "--suite", name, "--dry-run").count("/seed0") == cells
@@ -141,6 +142,8 @@ def test_brackets_in_an_error_are_shown_as_they_are(
     (["report"], 2, "bench: command line: Missing argument"),
     (["run", "--out", "/proc/none/run"], 2, "bench: /proc/none/run: got a path that cannot be used"),
     (["run", "--out", 300 * "a"], 2, "got a path that cannot be used (File name too long)"),
+    (["run", "--out", "/" + 2000 * "a/"], 2, "got a path of 4,000 bytes; expected at most 3,000, for there are"),
+    (["data", "synthesize", "x", "--side", "100000"], 2, "'--side': Input should be less than or equal to 4096"),
     (["run", "--device", "cuda:9999999999"], 2, "bench: command line: device: got 'cuda:9999999999'"),
     (["run", "--set", "data.generated.train=1"], 2, "data.generated.train: got 1; expected greater than or equal to 2"),
     (["data", "synthesize", ".", "--category", "weave", "--category", "x"], 2, "bench: category to generate: got x"),

@@ -117,6 +117,17 @@ def test_smoke_needs_no_data_set() -> None:
     ("training", "--set training: got no '='; expected KEY=VALUE"),
     ("model.attention_backend=torch", "got 'torch'; expected 'native', 'fast-transformers', 'eager' or 'fused'"),
     ("evaluation.save_maps=1", "evaluation.save_maps: got 1; expected a valid boolean"),
+    ("model.patch_side=4", "got model.patch_side 4 is smaller than the loss can be taken of, 6"),
+    ("model.depth=1000000000", "model.depth: got 1000000000; expected less than or equal to 1024"),
+    ("model.width=1000000000000", "expected less than or equal to 65536"),
+    ("model.window_side=1000000", "expected less than or equal to 256"),
+    ("data.generated.side=100000", "data.generated.side: got 100000; expected less than or equal to 4096"),
+    ("data.generated.train=1000000000", "expected less than or equal to 100000"),
+    ("seeds=[9223372036854775808]", "seeds.0: got 9223372036854775808; expected less than 9223372036854775808"),
+    ('data.root="a\\u0000b"', "data.root: got 'a\\x00b'; expected "),
+    ('data.cache="a\\u0000b"', "data.cache: got 'a\\x00b'; expected "),
+    ("training.batch_size=" + "9" * 5000, "training.batch_size: got '999"),
+    ("training.batch_size=" + "[" * 5000, "training.batch_size: got '[[["),
 ])  # fmt: skip
 def test_a_wrong_setting_is_refused_in_one_line(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:

@@ -1,10 +1,13 @@
+import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from harness import dataset
 from harness.dataset import inspect_category, list_categories, read_category, split_validation
 from profiles.errors import DataError
 
@@ -13,6 +16,24 @@ from profiles.errors import DataError
 def root(generated: Path, tmp_path: Path) -> Path:
     """Return a data set that may be damaged."""
     return Path(shutil.copytree(generated, tmp_path / "mvtec"))
+
+
+@pytest.fixture
+def nobodys(generated: Path) -> Iterator[Path]:
+    """Return a data set of one's own, and be a user to whom modes apply: the superuser reads everything."""
+    folder, user = Path(tempfile.mkdtemp()), os.geteuid()
+    folder.chmod(0o755)
+    root = Path(shutil.copytree(generated, folder / "mvtec"))
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o755)
+    (root / "weave" / "train" / "good" / "003.png").chmod(0o000)
+    (root / "chip").chmod(0o000)
+    if user == 0:
+        os.seteuid(65534)
+    yield root
+    os.seteuid(user)
+    (root / "chip").chmod(0o755)
+    shutil.rmtree(folder)
 
 
 def first_defect(root: Path) -> str:
@@ -145,6 +166,37 @@ def test_a_damaged_data_set_is_refused_by_the_name_of_the_file(
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 2
+
+
+def test_a_folder_without_end_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "MOST_ENTRIES", 5)
+    with pytest.raises(
+        DataError, match=r"train/good: got more than 5 entries; expected a folder of PNG images, at most"
+    ):
+        read_category(root, "weave")
+
+
+def test_a_name_that_leaves_no_room_for_its_masks_is_refused(root: Path) -> None:
+    folder = root / "weave" / "test" / first_defect(root)
+    (folder / "000.png").rename(folder / f"{'0' * 250}.png")
+    with pytest.raises(DataError, match=r"0\.png: got no mask; expected "):
+        read_category(root, "weave")
+
+
+def test_a_path_too_deep_for_the_system_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="got File name too long; expected a folder of categories"):
+        list_categories(Path(tmp_path, *["deep"] * 1000))
+
+
+def test_a_category_that_may_not_be_entered_is_none(nobodys: Path) -> None:
+    assert list_categories(nobodys) == ["weave"]
+
+
+def test_images_that_may_not_be_read_are_named(nobodys: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"003\.png: got Permission denied; expected a PNG image; fix: replace the file"
+    ):
+        inspect_category(read_category(nobodys, "weave"))
 
 
 def test_a_missing_data_set_is_refused(tmp_path: Path) -> None:

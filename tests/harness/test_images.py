@@ -1,3 +1,5 @@
+import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.images import inspect_image, read_image, read_mask
+from harness.images import inspect_image, inspect_mask, read_image, read_mask
 from profiles.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
@@ -113,7 +115,7 @@ def test_a_flipped_bit_is_found_without_decoding_it(tmp_path: Path) -> None:
 
 def test_what_is_no_png_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
-    path.write_text("hello")
+    path.write_text("hello, this is a text and no image")
     with pytest.raises(DataError, match="got a file that is no PNG image; expected a PNG image"):
         inspect_image(path)
     Image.fromarray(RGB).save(path, format="BMP")
@@ -136,4 +138,70 @@ def test_an_absurdly_large_image_is_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     path = saved(Image.fromarray(RGB), tmp_path)
     with pytest.raises(DataError, match="absurdly large"):
+        inspect_image(path)
+
+
+def with_sides(path: Path, width: int, height: int) -> None:
+    """Let a PNG's header tell other sides, its checksum right."""
+    content = path.read_bytes()
+    head = b"IHDR" + width.to_bytes(4) + height.to_bytes(4) + content[24:29]
+    path.write_bytes(content[:12] + head + zlib.crc32(head).to_bytes(4) + content[33:])
+
+
+@pytest.mark.parametrize(("width", "height"), [(8193, 8193), (2**31 - 1, 1), (1, 2**31 - 1), (60_000, 60_000)])
+def test_absurd_sides_are_refused_before_anything_is_unfolded(tmp_path: Path, width: int, height: int) -> None:
+    path = saved(Image.fromarray(RGB), tmp_path)
+    with_sides(path, width, height)
+    with pytest.raises(DataError) as error:
+        inspect_image(path)
+    assert f"image.png: got {width} x {height} pixels; expected sides from 1 to 8192; fix: replace" in str(error.value)
+    with pytest.raises(DataError, match="expected sides from 1 to 8192"):
+        inspect_mask(path, 20)
+
+
+def test_a_file_larger_than_any_image_is_refused_unread(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(RGB), tmp_path)
+    os.truncate(path, 2**40)  # sparse: takes no room
+    with pytest.raises(DataError, match="got a file of 1,099,511,627,776 bytes; expected at most 67,108,864; fix"):
+        inspect_image(path)
+
+
+def test_what_a_text_unfolds_to_is_bounded(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(RGB), tmp_path)
+    bomb = b"zTXt" + b"Comment\0\0" + zlib.compress(bytes(2**28))
+    content = path.read_bytes()
+    bomb = (len(bomb) - 4).to_bytes(4) + bomb + zlib.crc32(bomb).to_bytes(4)
+    path.write_bytes(content[:33] + bomb + content[33:])
+    with pytest.raises(DataError, match="got a damaged image"):
+        read_image(path, 20)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "image.png")
+    with pytest.raises(DataError, match="got something that is no file; expected a PNG image; fix: remove it"):
+        inspect_image(tmp_path / "image.png")
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"got Is a directory; expected a PNG image"):
+        inspect_image(tmp_path)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+HEAD = (20).to_bytes(4) * 2
+PIXELS = chunk(b"IDAT", zlib.compress(bytes(21 * 20)))
+
+
+@pytest.mark.parametrize("chunks", [
+    chunk(b"IHDR", HEAD + bytes([8, 2, 0, 0, 0])),
+    chunk(b"IHDR", HEAD + bytes([8, 3, 0, 0, 0])) + PIXELS,
+    chunk(b"IHDR", HEAD + bytes([8, 0, 0, 0, 0])) + chunk(b"acTL", bytes(8)) + PIXELS,
+], ids=["no pixels", "a palette that is not there", "no number of frames"])  # fmt: skip
+def test_what_pillow_stumbles_over_is_damaged(tmp_path: Path, chunks: bytes) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks + chunk(b"IEND", b""))
+    with pytest.raises(DataError, match=r"image\.png: got a damaged image \(.*\); expected a whole PNG image; fix: "):
         inspect_image(path)
