@@ -19,7 +19,8 @@ help:
 	@echo "make check    the same without setting up: format, lint, types, layers, tests"
 	@echo "make format   format the code"
 	@echo "make benchmark-pipelines"
-	@echo "              compare the fast pipeline with the machine and with the thesis's; 15 minutes of a quiet machine"
+	@echo "              compare the fast pipeline with the machine and with the thesis's; 15 minutes of a quiet machine;"
+	@echo "              real images by BENCH_TEST_DATA, after an interruption PIPELINES=--resume"
 	@echo "make benchmarks"
 	@echo "              time every attention kernel by pytest-benchmark; BENCHMARKS=options"
 	@echo "make gate BASE=origin/main"
@@ -83,7 +84,7 @@ pytest:
 	$(BIN)/python -m pytest $(PYTEST)
 
 benchmark-pipelines:
-	$(BIN)/python -m tests.benchmarks.pipelines --out .benchmarks/pipelines.json
+	$(BIN)/python -m tests.benchmarks.pipelines --out .benchmarks/pipelines.json --page .benchmarks/pipelines.md $(PIPELINES)
 
 benchmarks:
 	$(BIN)/python -m pytest tests/benchmarks/bench_kernels.py -o python_functions='bench_*' --benchmark-only $(BENCHMARKS)

@@ -6,14 +6,21 @@ from tests.benchmarks.extent import MODELS, PRECISIONS, Table
 
 STEP_GOALS = {"float32": 0.85, "bfloat16": 0.60}
 IMAGE_GOALS = {"float32": 1.5, "bfloat16": 5.0}
+HEAD = """# The pipelines against each other and the machine
+
+    BENCH_TEST_DATA=DATA make benchmark-pipelines
+
+What is compared took turns, each pipeline in a process of its own. Times are medians; a ratio is the median over rounds
+of that round's ratio, with its 95 % interval. Nothing here was measured on a GPU."""
+
 EXPOSED_GOAL = 0.01
 AGREEMENT_GOAL = 1e-5
 
 
 def page(results: Table) -> str:
-    """Return a section of Markdown for every part measured."""
+    """Return a results page: a section of Markdown for every part measured."""
     sections = [_section(part, results[part]) for part in SECTIONS if part in results]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join([HEAD, *sections]) + "\n"
 
 
 def _section(part: str, measured: Table) -> str:

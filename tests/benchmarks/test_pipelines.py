@@ -1,13 +1,16 @@
 """The benchmark of pipelines, at a size where its numbers mean nothing but every part runs."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.pipelines.table import PIPELINES
 from models.transformer import ModelConfig
-from tests.benchmarks import pipelines
+from tests.benchmarks import pipelines, speed
 from tests.benchmarks.extent import Extent, real_images
 from tests.benchmarks.growth import fitted, slope
 from tests.benchmarks.pipelines import PARTS, main
@@ -120,6 +123,25 @@ def test_without_real_images_what_needs_them_says_so() -> None:
     for part in ("exposed", "pipelines"):
         found = PARTS[part](TINY)
         assert "BENCH_TEST_DATA" in page({part: {"machine": pipelines.machine(), "took_s": 0, **found}})
+
+
+@pytest.mark.parametrize("part", ["step", "exposed"])
+def test_what_is_of_the_fast_pipeline_alone_keeps_memory_as_it_does(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[str] = []
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        inside.append("begun")
+        yield
+        inside.append("ended")
+
+    def multiplied(*_: Any) -> None:
+        assert inside == ["begun"]
+
+    monkeypatch.setitem(PIPELINES, "fast", PIPELINES["fast"]._replace(memory=noted))
+    monkeypatch.setattr(speed, "_multiply", multiplied)
+    PARTS[part](TINY)
+    assert inside == ["begun", "ended"]
 
 
 @pytest.mark.data
