@@ -26,19 +26,19 @@ class Extent(NamedTuple):
     batch: int = 64
     step_rounds: int = 12
     step_limit_s: float = 75.0
-    image_limit_s: float = 100.0
+    image_limit_s: float = 90.0
     turn_steps: int = 2
     turn_batch: int = 16
-    turn_limit_s: float = 70.0
+    turn_limit_s: float = 50.0
     epoch_steps: int = 2
     agreement_steps: int = 50
     agreeing: int = 2
     agreement_side: int = 128
     grown: ModelConfig = ModelConfig(depth=2)
-    grown_rounds: int = 3
+    grown_rounds: int = 2
     grown_batches: tuple[int, ...] = (8, 16, 32, 64)
     grown_sides: tuple[int, ...] = (128, 192, 256)
-    grown_counts: tuple[int, ...] = (2, 4, 8)
+    grown_counts: tuple[int, ...] = (1, 2, 4)
     loaded_counts: tuple[int, ...] = (8, 16, 32)
     scored_counts: tuple[int, ...] = (16, 32, 64)
     growth_limit_s: float = 15.0

@@ -110,7 +110,10 @@ def _pipelines(found: Table) -> str:
     stages_s = {column: found[column[0]]["stages_s"][column[1]] for column in columns}
     last = ("wall", "loading busy")
     names = sorted({stage for each in stages_s.values() for stage in each} - set(last))
-    rows = [(stage, *(_milliseconds(stages_s[column].get(stage)) for column in columns)) for stage in (*names, *last)]
+    rows = [
+        (stage.removesuffix(" none"), *(_milliseconds(stages_s[column].get(stage)) for column in columns))
+        for stage in (*names, *last)
+    ]
     head = ("exposed, ms a step", *(f"{name}, `{pipeline}`" for name, pipeline in columns))
     said = f"Steps of {found['batch']} windows on {found['category']}, {found['steps_of_a_turn']} a turn, float32."
     times = _table(("model", "`fast`, times as fast as `thesis`"), ratios, 1)
@@ -164,7 +167,10 @@ def _growth(found: Table) -> str:
         for pipeline, each in by_pipeline.items()
     ]
     head = ("what", "pipeline", "sizes", "ms", "slope of time (single rounds)", "peak added, MiB", "slope of peak")
-    said = f"{found['blocks']} blocks; {found['batch']} windows and {found['side']} pixels unless those are what grows."
+    sizes = (
+        f"{found['blocks']} blocks; {found['batch']} windows and {found['side']} pixels unless those are what grows."
+    )
+    said = f"{sizes} Memory of the processes that load for `thesis` is not counted."
     return f"{said}\n\n{_table(head, rows, 2)}"
 
 
