@@ -20,7 +20,8 @@ help:
 	@echo "make format   format the code"
 	@echo "make fuzz     try 10,000 damaged images, configurations and runs; FUZZ_INPUTS=number (make test tries 1,000)"
 	@echo "make benchmark-pipelines"
-	@echo "              compare the fast pipeline with the machine and with the thesis's; 15 minutes of a quiet machine"
+	@echo "              compare the fast pipeline with the machine and with the thesis's; 15 minutes of a quiet machine;"
+	@echo "              real images by BENCH_TEST_DATA, after an interruption PIPELINES=--resume"
 	@echo "make benchmarks"
 	@echo "              time every attention kernel by pytest-benchmark; BENCHMARKS=options"
 	@echo "make gate BASE=origin/main"
@@ -90,7 +91,7 @@ fuzz:
 	FUZZ_INPUTS=$(FUZZ_INPUTS) $(BIN)/python -m pytest -m fuzz --timeout 0 --hypothesis-show-statistics tests/harness/test_fuzz.py tests/reports/test_fuzz.py
 
 benchmark-pipelines:
-	$(BIN)/python -m tests.benchmarks.pipelines --out .benchmarks/pipelines.json
+	$(BIN)/python -m tests.benchmarks.pipelines --out .benchmarks/pipelines.json --page .benchmarks/pipelines.md $(PIPELINES)
 
 benchmarks:
 	$(BIN)/python -m pytest tests/benchmarks/bench_kernels.py -o python_functions='bench_*' --benchmark-only $(BENCHMARKS)

@@ -89,6 +89,13 @@ def test_options_choose_among_the_cells() -> None:
     assert "tile/mlsa-fast/seed3" in text
 
 
+@pytest.mark.parametrize("pipeline", ["thesis", "fast"])
+@pytest.mark.parametrize("name", suite_names())
+def test_every_suite_runs_on_either_pipeline(name: str, pipeline: str) -> None:
+    text = lines("run", "--suite", name, "--pipeline", pipeline, "--dry-run")
+    assert text.count(f"-{pipeline}/seed0") == text.count("/seed0") > 0
+
+
 def test_generated_data_lands_in_the_folder_named(tmp_path: Path) -> None:
     sizes = ["--side", "64", "--train", "2", "--test-good", "1", "--test-per-defect", "1"]
     text = lines("data", "synthesize", str(tmp_path), "--category", "weave", *sizes)

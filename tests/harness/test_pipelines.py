@@ -19,6 +19,7 @@ from harness.cells import Cell, backend_of
 from harness.config import build
 from harness.decoding import Decoder
 from harness.directory import RunDirectory
+from harness.evaluation import Reconstructor
 from harness.interrupt import Interrupt
 from harness.launch import Outcome, resume, start
 from harness.pipelines import thesis
@@ -52,14 +53,15 @@ def folder_of(outcome: Outcome) -> Any:
     return RunDirectory(outcome.directory).cell(outcome.cells[0].name)
 
 
-Followed = tuple[list[float], CellRecord, list[np.ndarray[Any, Any]]]
+Followed = tuple[list[float], CellRecord, np.ndarray[Any, Any], torch.Tensor]
 
 
 def followed(whole: dict[str, Any], out: Path) -> Followed:
-    """Run a cell; return the loss of every step, its record, and its maps and reconstructions."""
+    """Run a cell; return the loss of every step, its record, its maps, and all it painted, calibration included."""
     losses: list[float] = []
-    found: list[np.ndarray[Any, Any]] = []
-    batch_loss, evaluate = Trainer._batch_loss, run.evaluate
+    painted_1chw: list[torch.Tensor] = []
+    maps_ihw: list[np.ndarray[Any, Any]] = []
+    batch_loss, evaluate, compare = Trainer._batch_loss, run.evaluate, Reconstructor.compare
 
     def noted(self: Trainer, batch: Any, total: Any) -> Any:
         loss = batch_loss(self, batch, total)
@@ -69,14 +71,20 @@ def followed(whole: dict[str, Any], out: Path) -> Followed:
 
     def kept(*arguments: Any) -> Any:
         evaluated = evaluate(*arguments)
-        found.extend((evaluated.maps_ihw, evaluated.reconstructions_ichw))
+        maps_ihw.append(evaluated.maps_ihw)
         return evaluated
+
+    def compared(*arguments: Any) -> Any:
+        reconstruction, difference = compare(*arguments)
+        painted_1chw.append(reconstruction.clone())
+        return reconstruction, difference
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_batch_loss", noted)
         patch.setattr(run, "evaluate", kept)
+        patch.setattr(Reconstructor, "compare", compared)
         outcome = start(build({**whole, "profiler": {"steps": 0}}, "tiny"), out)
-    return losses, read_model(CellRecord, folder_of(outcome).record), found
+    return losses, read_model(CellRecord, folder_of(outcome).record), maps_ihw[0], torch.cat(painted_1chw)
 
 
 @pytest.fixture(scope="module")
@@ -98,21 +106,22 @@ def mixtures() -> dict[str, Pipeline]:
 def test_both_pipelines_and_every_mixture_give_the_same_numbers(
     fast: Followed, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
 ) -> None:
-    losses, record, (maps_ihw, reconstructions_ichw) = fast
+    losses, record, maps_ihw, painted_ichw = fast
     monkeypatch.setitem(PIPELINES, "thesis", mixtures()[swapped])
     whole = {**table(generated), "models": [record.model]}
-    slow_losses, slow_record, (slow_maps_ihw, slow_reconstructions_ichw) = followed(whole, tmp_path / "run")
+    slow_losses, slow_record, slow_maps_ihw, slow_painted_ichw = followed(whole, tmp_path / "run")
     assert len(losses) > 50
     np.testing.assert_allclose(slow_losses, losses, rtol=1e-5)
     assert slow_record.best_validation_loss == pytest.approx(record.best_validation_loss, rel=1e-5)
     np.testing.assert_allclose(slow_maps_ihw, maps_ihw, rtol=0, atol=1e-5 * maps_ihw.max())
-    assert np.abs(slow_reconstructions_ichw.astype(int) - reconstructions_ichw).max() <= 1  # of 255: rounding
+    assert len(painted_ichw) == record.train_images + record.test_images
+    torch.testing.assert_close(slow_painted_ichw, painted_ichw, rtol=0, atol=1e-5)  # of values around [0, 1]
 
 
 def test_the_record_says_whose_attention_ran_and_what_calibrating_on_every_window_would_cost(
     generated: Path, tmp_path: Path
 ) -> None:
-    _, record, _ = followed(table(generated, windows_per_image=10), tmp_path / "run")
+    _, record, _, _ = followed(table(generated, windows_per_image=10), tmp_path / "run")
     metrics = {metric.name: metric for metric in record.metrics}
     once, every = metrics["calibration_time"], metrics["calibration_time_every_window"]
     assert record.attention_backend == "fast-transformers"

@@ -1,3 +1,5 @@
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,24 @@ def test_scores_of_a_million_pixels_equal_scikit_learns(levels: int | None) -> N
     found = score(maps, masks, masks.any(axis=(1, 2)))
     assert found.segmentation_auroc == exactly(roc_auc_score(masks.ravel(), maps.ravel()))
     assert found.average_precision == exactly(average_precision_score(masks.ravel(), maps.ravel()))
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("anomalous", [0.05, 0.33])
+def test_all_scores_together_take_no_more_memory_than_scikit_learns_auroc(anomalous: float) -> None:
+    random = np.random.default_rng(0)
+    masks = np.zeros((16, 256, 256), dtype=bool)
+    masks[::2, : round(2 * anomalous * 256)] = True
+    maps = random.standard_normal(masks.shape, dtype=np.float32)
+    ours = peak_bytes(lambda: score(maps, masks, masks.any(axis=(1, 2))))
+    assert ours < peak_bytes(lambda: roc_auc_score(masks.ravel(), maps.ravel()))
 
 
 @settings(max_examples=40)
