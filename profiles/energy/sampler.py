@@ -20,6 +20,9 @@ STOP_S = 2.0
 
 LONGEST_SLEEP_S = 0.1
 
+JOINED_NS = 50_000_000
+"""So much earlier or later, and half a period at most, a sample comes to share a waking with a look at the meter."""
+
 DIGEST_NS = 1_000_000_000
 """Between two digestions."""
 
@@ -50,6 +53,7 @@ class Sampler:
         self._period_ns = period_ns
         self._now_ns = now_ns
         self._due_ns: int | None = None
+        self._joined_ns = min(period_ns // 2, JOINED_NS)
         self._digest_ns = 0
         self._samples: deque[tuple[int, Reading]] = deque()
         self._last: tuple[int, float] | None = None
@@ -72,7 +76,7 @@ class Sampler:
             self._digest_ns = now_ns + DIGEST_NS
             self.digest()
         look_ns = self._meter.next_look_ns()
-        if look_ns is not None and abs(look_ns - self._due_ns) <= self._period_ns // 2:
+        if look_ns is not None and abs(look_ns - self._due_ns) <= self._joined_ns:
             self._due_ns = look_ns  # one waking for both
         return self._due_ns if look_ns is None else min(self._due_ns, look_ns)
 

@@ -1,10 +1,18 @@
 import numpy as np
 import pytest
 import torch
-from kornia.metrics import ssim
 from skimage.metrics import structural_similarity
 
-from models.loss import GMS_CONSTANT, LossConfig, gms_maps, gradient_magnitude, inpainting_loss, msgms_loss, ssim_loss
+from models.loss import (
+    GMS_CONSTANT,
+    SSIM_WINDOW,
+    LossConfig,
+    gms_maps,
+    gradient_magnitude,
+    inpainting_loss,
+    msgms_loss,
+    ssim_loss,
+)
 from tests.reference.images import gms, half
 from tests.reference.images import gradient_magnitude as gradient_magnitude_by_loop
 
@@ -29,18 +37,26 @@ def test_gms_agrees_with_a_loop_at_three_scales() -> None:
     assert msgms_loss(x, y).item() == pytest.approx(np.mean(means), abs=1e-6)
 
 
+REACH = SSIM_WINDOW // 2
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 30)])
 @pytest.mark.parametrize("noise", [0.01, 0.3, 1.0])
-def test_ssim_agrees_with_scikit_image_away_from_the_border(noise: float) -> None:
-    """Where it lies in the image, all of the 11 x 11 Gaussian is compared; borders: `docs/decisions/borders.md`."""
-    x = torch.rand(1, 1, 24, 30, dtype=torch.float64)
-    y = (1 - noise) * x + noise * torch.rand(1, 1, 24, 30, dtype=torch.float64)
-    _, expected = structural_similarity(
-        x[0, 0].numpy(), y[0, 0].numpy(), data_range=1, gaussian_weights=True, sigma=1.5,
-        use_sample_covariance=False, full=True,
-    )  # fmt: skip
-    found = ssim(x, y, 11, max_val=1.0, eps=0.0)[0, 0]
-    np.testing.assert_allclose(found[5:-5, 5:-5], expected[5:-5, 5:-5], atol=1e-7)
-    assert ssim_loss(x, y).item() == pytest.approx(1 - found.mean().item())
+def test_ssim_is_scikit_images_border_included(noise: float, size: tuple[int, int]) -> None:
+    """scikit-image doubles the border's pixels where we do not, so it is given images that are mirrored already."""
+    x = torch.rand(4, 3, *size, dtype=torch.float64)
+    y = (1 - noise) * x + noise * torch.rand_like(x)
+    mirrored = [np.pad(each.numpy(), ((0, 0), (0, 0), (REACH, REACH), (REACH, REACH)), "reflect") for each in (x, y)]
+    maps = [
+        structural_similarity(
+            one, other, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+            channel_axis=0, full=True,
+        )[1][:, REACH:-REACH, REACH:-REACH]
+        for one, other in zip(*mirrored, strict=True)
+    ]  # fmt: skip
+    assert ssim_loss(x, y).item() == pytest.approx(1 - np.mean(maps), abs=1e-7)  # kornia's Gaussian is of 32 bits
+    single = [ssim_loss(x[i : i + 1], y[i : i + 1]).item() for i in range(4)]
+    assert single == pytest.approx([1 - each.mean() for each in maps], abs=1e-7)
 
 
 @pytest.mark.parametrize("fill", ["random", 0.0, 0.5, 1.0])

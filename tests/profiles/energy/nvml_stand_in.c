@@ -10,8 +10,10 @@
      counter_ms=100        how often the energy counter moves; 0: there is none
      utilization=50  throttle=0 (bits)  pids=1,2,...
      limit_w=300:S:200     the enforced power limit, and another from second S on
+     clock_mhz=2100:S:1500 the highest clock, likewise
      mig=0                 whether the board is cut into instances
      lost_after=N          calls that are answered before the board is lost; hang_after=N: before a call hangs
+     back_after=N          calls after which a lost board answers again
      driver=1              0: there is no driver
      init_ms=0             how long the library takes to open
      call_us=0             how long every call takes, computing, as a driver does
@@ -93,6 +95,13 @@ static double energy_j(double s) {
     return (power ? atof(power) : a) * s;
 }
 
+static double limit(const char *key, double otherwise) {
+    double first = otherwise, from = 1e18, then = 0;
+    const char *text = script(key);
+    if (text) sscanf(text, "%lf:%lf:%lf", &first, &from, &then);
+    return since_s(now_ns()) < from ? first : then;
+}
+
 static void spin_us(double us) {
     struct timespec start, t;
     clock_gettime(CLOCK_MONOTONIC, &start);
@@ -102,10 +111,11 @@ static void spin_us(double us) {
 
 static int called(void) {
     double us = number("call_us", 0), lost = number("lost_after", -1), hang = number("hang_after", -1);
+    double back = number("back_after", 1e18);
     calls++;
     if (us) spin_us(us);
     while (hang >= 0 && calls > hang) sleep(1);
-    return lost >= 0 && calls > lost ? GPU_IS_LOST : SUCCESS;
+    return lost >= 0 && calls > lost && calls <= back ? GPU_IS_LOST : SUCCESS;
 }
 
 #define ANSWER(what) do { int e = called(); if (e) return e; what; return SUCCESS; } while (0)
@@ -203,14 +213,14 @@ int nvmlDeviceGetUtilizationRates(device *d, unsigned *rates) {
     ANSWER(rates[0] = number("utilization", 50); rates[1] = 20);
 }
 int nvmlDeviceGetClockInfo(device *d, int kind, unsigned *mhz) { (void)d; ANSWER(*mhz = kind == 2 ? 9000 : 1700); }
-int nvmlDeviceGetMaxClockInfo(device *d, int kind, unsigned *mhz) { (void)d, (void)kind; ANSWER(*mhz = 2100); }
+int nvmlDeviceGetMaxClockInfo(device *d, int kind, unsigned *mhz) {
+    (void)d, (void)kind;
+    ANSWER(*mhz = limit("clock_mhz", 2100));
+}
 int nvmlDeviceGetApplicationsClock(device *d, int kind, unsigned *mhz) { (void)d, (void)kind, (void)mhz; return NOT_SUPPORTED; }
 int nvmlDeviceGetEnforcedPowerLimit(device *d, unsigned *mw) {
-    double first = 300, from = 1e18, then = 0;
-    const char *limit = script("limit_w");
     (void)d;
-    if (limit) sscanf(limit, "%lf:%lf:%lf", &first, &from, &then);
-    ANSWER(*mw = (since_s(now_ns()) < from ? first : then) * 1000);
+    ANSWER(*mw = limit("limit_w", 300) * 1000);
 }
 int nvmlDeviceGetPowerManagementLimit(device *d, unsigned *mw) { (void)d; ANSWER(*mw = 300000); }
 int nvmlDeviceGetPcieThroughput(device *d, int way, unsigned *kb) { (void)d, (void)way; ANSWER(*kb = 1234); }

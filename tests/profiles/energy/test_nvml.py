@@ -1,6 +1,7 @@
 """Boards behind the driver's own binary interface, through the real binding. See `boards.py` and `nvml_stand_in.c`."""
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,20 @@ def test_a_board_is_lost_in_the_middle(play: Play) -> None:
     )
 
 
+def test_a_board_that_comes_back_is_measured_again(play: Play, tmp_path: Path) -> None:
+    played = play("clock=virtual power=150 lost_after=700 back_after=1500", "phases", 2, 5, 30, 33, 60, 70)
+    before, lost, after = played["rows"]
+    assert (lost["energy_j"], lost["reason"]) == (None, "NVML: GPU is lost")
+    for row, energy_j in ((before, 450), (after, 1500)):
+        assert row["energy_j"] == pytest.approx(energy_j, abs=row["error_j"])
+    assert after["caveats"] == ""
+    table = pd.read_csv(tmp_path / "telemetry.csv")
+    told = table["unavailable"].dropna()
+    assert "GPU is lost" in told.iloc[0]
+    assert told.iloc[-1] == "all known again"
+    assert set(table["power_w"].dropna()) == {150}
+
+
 @pytest.mark.parametrize("calls", [0, 150])
 def test_a_driver_that_hangs_holds_up_nothing_for_long(play: Play, calls: int) -> None:
     started = time.monotonic()
@@ -217,8 +232,16 @@ def test_throttling_strangers_and_a_changed_limit_are_caveats_of_the_phases_they
         "2 foreign process(es) on the device",
         "power limit changed from 300 W to 250 W",
     ]
+    (row,) = play("clock=virtual clock_mhz=2100:7:1500", "phases", 5, 10)["rows"]
+    assert row["caveats"] == "clock limit changed from 2100 MHz to 1500 MHz"
     (row,) = play("clock=virtual throttle=3 pids=own", "phases", 8, 10)["rows"]
     assert row["caveats"] == ""  # idle, or set to a clock, is not throttled
+
+
+def test_settings_of_a_device_are_read_and_never_changed() -> None:
+    asked = set(re.findall(r"pynvml\.(nvml[A-Z]\w+)\(", Path(nvml.__file__).read_text(encoding="utf-8")))
+    assert len(asked) > 10
+    assert {name for name in asked if not name.startswith(("nvmlDeviceGet", "nvmlSystemGet"))} == {"nvmlInit"}
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,21 @@ def test_a_row_is_in_the_file_a_second_later(tmp_path: Path) -> None:
         assert board.now_ns / S - pd.read_csv(path)["time_s"].max() <= 1.2
 
 
+@pytest.mark.parametrize("period_ms", [10, 30, 100, 200, 300, 700, 1000])
+def test_samples_come_at_the_period_asked_for_whatever_that_of_the_counter(tmp_path: Path, period_ms: int) -> None:
+    board, path, period_ns = Board(), tmp_path / "telemetry.csv", period_ms * 1_000_000
+    meter, table = DeviceMeter("cuda:0", period_ns), TelemetryTable(path, 10_000)
+    reader = Sampler(board, meter, table, period_ns, lambda: board.now_ns)
+    while board.now_ns < 22 * S:
+        board.now_ns = reader.poll()
+    reader.digest()
+    table.close()
+    times_s = pd.read_csv(path)["time_s"]
+    times_s = times_s[times_s > 2]  # by then the counter's own period is found
+    assert len(times_s) == pytest.approx(20_000 / period_ms, rel=0.05, abs=1)
+    assert times_s.diff().max() <= 1.5 * period_ms / 1000 + 1e-6  # a sample may wait for the counter to move
+
+
 class Hanging:
     """A sampler whose driver answers only when the test is over."""
 

@@ -104,6 +104,17 @@ def test_a_cpu_has_its_rows_and_says_why_it_has_no_energy(tmp_path: Path) -> Non
     assert table["unavailable"][0].startswith("energy_j: the kernel exposes no RAPL counter")
 
 
+def test_how_often_devices_are_read_is_set_by_the_configuration(tmp_path: Path) -> None:
+    assert TelemetryConfig().period_ms == 100
+    samples = []
+    for period_ms in (500, 10):
+        path = tmp_path / f"{period_ms}.csv"
+        with Telemetry([Board()], TelemetryConfig(period_ms=period_ms, idle_s=1), path):
+            pass
+        samples.append(len(pd.read_csv(path)))
+    assert 2 <= samples[0] < samples[1] / 4
+
+
 def test_times_are_those_of_the_events(tmp_path: Path) -> None:
     before_ns = time.monotonic_ns()  # of `events.jsonl`; stages and samples read perf_counter_ns
     with Telemetry([Host()], TelemetryConfig(period_ms=20, idle_s=0.1), tmp_path / "telemetry.csv"):
