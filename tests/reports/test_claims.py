@@ -155,15 +155,21 @@ def answered(records: list[CellRecord]) -> list[Answer]:
 
 def test_the_answer_tells_the_ratio_the_share_and_the_largest_stage() -> None:
     (found,) = answered(records_of([1.05 + 0.01 * place for place in range(15)]))
-    faster, attention, largest, _ = found.sentences
+    faster, why, cost = found.sentences
     assert faster.text.startswith(
         "MLSA took 12\u00a0% more time per epoch than MSA, a difference that the test confirms"
     )
     assert "baseline MSA" in faster.evidence
-    assert attention.text == (
-        "Attention, forward and backward, takes 13.0\u00a0% of the training phase with MSA and 13.0\u00a0% with MLSA."
+    assert why.text == (
+        "Attention, forward and backward, takes 13.0\u00a0% of the training phase with MSA and 13.0\u00a0% with MLSA; "
+        "the largest stage is data loading, 38.0\u00a0% with MSA and 38.0\u00a0% with MLSA; "
+        "training is mixed in all 30 cells."
     )
-    assert largest.text == "The largest stage is data loading: 38.0\u00a0% with MSA and 38.0\u00a0% with MLSA."
+    assert cost.text == (
+        "Time and energy of an epoch were with MSA 100.0\u00a0s and an unknown energy, for a segmentation AUROC of "
+        "80.00\u00a0%; with MLSA 112.0\u00a0s and an unknown energy, for a segmentation AUROC of 81.20\u00a0%."
+    )
+    assert "peak memory 2.980\u00a0GiB, n\u00a015" in cost.evidence
 
 
 def test_the_answer_is_honest_about_a_small_sample_and_about_none() -> None:
@@ -176,7 +182,14 @@ def test_the_answer_is_honest_about_a_small_sample_and_about_none() -> None:
 def test_the_answer_without_stages_says_so() -> None:
     (found,) = answered([record(Spec()).model_copy(update={"stage_totals": ()})])
     assert "an unknown share with MSA" in found.sentences[1].text
-    assert "The largest stage is unknown" in found.sentences[2].text
+    assert "the largest stage is unknown" in found.sentences[1].text
+
+
+def test_the_cost_says_of_how_many_cells_it_is_and_what_is_estimated() -> None:
+    guessed = Metric(name="energy_per_epoch", value=2500.0, unit="J", tag="estimated")
+    records = [record(Spec(values={guessed.name: guessed})), record(Spec(category="grid"))]
+    (found,) = answered(records)
+    assert "2,500\u00a0J in 1 of 2 cells (estimated)" in found.sentences[2].text
 
 
 def test_a_claim_on_estimated_times_says_so() -> None:
