@@ -8,7 +8,7 @@ from collections import Counter
 from statistics import median
 from typing import NamedTuple
 
-from profiles.record import UNATTRIBUTED, CellRecord, Verdict
+from profiles.record import UNATTRIBUTED, CellRecord, StageTotal, Verdict
 from reports.claims.effects import BASELINE, OTHER
 from reports.claims.pairs import Setting, metric_value, setting_of, settings
 from reports.claims.thesis import SLOWER
@@ -28,7 +28,9 @@ from reports.words.format import (
 from reports.words.palette import stage_label
 
 _EVEN = 0.005
-_UNKNOWN = {"time_per_epoch": "time", "energy_per_epoch": "energy", "segmentation_auroc": "value"}
+_UNKNOWN = "unknown"
+_SCORE = "segmentation_auroc"
+_CHECKPOINT = "checkpoint"
 _FURTHER = {
     "detection_auroc": "detection AUROC",
     "training_time": "whole training",
@@ -114,19 +116,23 @@ def _why(records: list[CellRecord], models: list[str]) -> Sentence:
 def _cost(records: list[CellRecord], models: list[str]) -> Sentence:
     """Return what an epoch of each model took, and what accuracy that bought."""
     cells = {model: [record for record in records if record.model == model] for model in models}
-    told = [
-        f"with {model_name(model)} {_median(of, 'time_per_epoch')} and {_median(of, 'energy_per_epoch')}, "
-        f"for a segmentation AUROC of {_median(of, 'segmentation_auroc')}"
-        for model, of in cells.items()
-    ]
+    time, energy, score = (_each(metric, cells) for metric in ("time_per_epoch", "energy_per_epoch", _SCORE))
     evidence = [
         f"{model_name(model)}: "
         + ", ".join(f"{name} {_median(of, metric)}" for metric, name in _FURTHER.items())
         + f", n\u00a0{integer(len(of))}"
         for model, of in cells.items()
     ]
-    text = f"Time and energy of an epoch were {'; '.join(told)}."
+    text = f"An epoch took {time}, and in energy {energy}; the segmentation AUROC that was reached is {score}."
     return Sentence(text, f"Medians over cells, each model's own. {_joined(evidence)}")
+
+
+def _each(metric: str, cells: dict[str, list[CellRecord]]) -> str:
+    """Return the median of *metric* with each model."""
+    told = {model: _median(of, metric) for model, of in cells.items()}
+    if set(told.values()) == {_UNKNOWN}:
+        return _UNKNOWN
+    return " and ".join(f"{value} with {model_name(model)}" for model, value in told.items())
 
 
 def _median(cells: list[CellRecord], metric: str) -> str:
@@ -134,7 +140,7 @@ def _median(cells: list[CellRecord], metric: str) -> str:
     found = [(metric_value(cell, metric), m) for cell in cells for m in cell.metrics if m.name == metric]
     values = [value for value, _ in found if value is not None]
     if not values:
-        return f"an unknown {_UNKNOWN[metric]}" if metric in _UNKNOWN else "unknown"
+        return _UNKNOWN
     middle = median(values)
     unit = scale(found[0][1].unit, middle)
     told = f"{number(middle / unit.divisor)}\u00a0{unit.label}"
@@ -159,7 +165,9 @@ def _attention(records: list[CellRecord], models: list[str]) -> Sentence:
             f"{_range(shares)} over {count(len(shares), 'cell')}"
         )
     text = f"attention, forward and backward, takes {' and '.join(told)}"
-    return Sentence(text, f"Medians of exposed time. {_joined(evidence)}")
+    few = any(record.step_s for record in records)
+    note = " Shares are of the measured steps, without the checkpoint that ends an epoch." if few else ""
+    return Sentence(text, f"Medians of exposed time.{note} {_joined(evidence)}")
 
 
 def _largest(records: list[CellRecord], models: list[str]) -> Sentence:
@@ -224,18 +232,30 @@ def _parts(verdicts: list[Verdict]) -> str:
 def _stage_medians(cells: list[CellRecord]) -> dict[str, float]:
     """Return each training stage's median share over *cells*."""
     names = {total.stage for cell in cells for total in cell.stage_totals if total.phase == "train"}
+    if any(cell.step_s for cell in cells):
+        names -= {_CHECKPOINT}
     return {name: median(_shares(cells, name)) for name in sorted(names)}
 
 
 def _shares(cells: list[CellRecord], stage: str, direction: str | None = None) -> list[float]:
-    """Return, per cell that has stages of the training phase, the share of *stage* (in one *direction*)."""
-    train = [[total for total in cell.stage_totals if total.phase == "train"] for cell in cells]
+    """Return, per cell that has stages of the training phase, the share of *stage* (in one *direction*).
+
+    Where a few steps stand for an epoch, it is of those steps, without the checkpoint.
+    """
+    train = [(cell, [total for total in cell.stage_totals if total.phase == "train"]) for cell in cells]
     chosen = {direction} if direction else {"forward", "backward", "none"}
     return [
         sum(total.share for total in totals if total.stage == stage and total.direction in chosen)
-        for totals in train
+        / (1.0 - _once(cell, totals))
+        for cell, totals in train
         if totals
     ]
+
+
+def _once(cell: CellRecord, totals: list[StageTotal]) -> float:
+    """Return the share of what an epoch does once, which beside a few measured steps is far larger than in an epoch."""
+    share = sum(total.share for total in totals if total.stage == _CHECKPOINT) if cell.step_s else 0.0
+    return share if share < 1.0 else 0.0
 
 
 def _middle(shares: list[float]) -> str:

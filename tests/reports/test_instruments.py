@@ -182,7 +182,8 @@ def test_a_window_without_cells_still_makes_a_row() -> None:
 
 
 def test_the_cells_say_what_bounds_their_training_and_by_which_numbers(build: Build) -> None:
-    found = cells_table(read_run(build(Spec(), Spec(seed=1, status="pending"))))
+    run = read_run(build(Spec(), Spec(seed=1, status="pending")))
+    found = cells_table(run, identity(run.records, None))
     done, pending = ({c.label: e for c, e in zip(found.columns, row, strict=True)} for row in found.rows)
     names = ("Training is", "Input", "Compute", "Host")
     assert [done[name].text for name in names] == ["mixed", "38.0\u00a0%", "45.0\u00a0%", "17.0\u00a0%"]
@@ -245,7 +246,7 @@ def test_nothing_that_an_older_record_lacks_is_shown_as_zero(build: Build, tmp_p
     assert verdicts[["bound", "input_share", "compute_share", "host_share"]].isna().all(axis=None)
     for name in ("loader", "closure", "steps", "windows", "routes", "phase_energy", "stage_energy"):
         assert csv(out, name).empty
-    (row,) = cells_table(found).rows
+    (row,) = cells_table(found, identity(found.records, None)).rows
     assert [entry.text for entry in row[6:10]] == ["unavailable"] * 4
     train = breakdown.stage_table("train", found.records, identity(found.records, None))
     assert train is not None
