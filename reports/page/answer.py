@@ -123,7 +123,7 @@ def _cost(records: list[CellRecord], models: list[str]) -> Sentence:
         + f", n\u00a0{integer(len(of))}"
         for model, of in cells.items()
     ]
-    text = f"An epoch took {time}, and in energy {energy}; the segmentation AUROC that was reached is {score}."
+    text = f"An epoch took {time}; its energy is {energy}, and the segmentation AUROC that was reached is {score}."
     return Sentence(text, f"Medians over cells, each model's own. {_joined(evidence)}")
 
 

@@ -180,8 +180,8 @@ def test_the_answer_tells_the_ratio_the_share_and_the_largest_stage() -> None:
         "training is mixed in all 30 cells."
     )
     assert cost.text == (
-        "An epoch took 100.0\u00a0s with MSA and 112.0\u00a0s with MLSA, and in energy unknown; the segmentation AUROC "
-        "that was reached is 80.00\u00a0% with MSA and 81.20\u00a0% with MLSA."
+        "An epoch took 100.0\u00a0s with MSA and 112.0\u00a0s with MLSA; its energy is unknown, and the segmentation "
+        "AUROC that was reached is 80.00\u00a0% with MSA and 81.20\u00a0% with MLSA."
     )
     assert "peak memory 2.980\u00a0GiB, n\u00a015" in cost.evidence
 
