@@ -12,7 +12,7 @@ from reports.claims.pairs import Pair, Setting, by_category, log_ratio, measured
 from reports.words.format import model_name, number, percent, ratio, short, visible
 from reports.words.palette import STAGES, UNKNOWN, in_order, stage_label
 
-_WIDTH = 1080.0
+_WIDTH, _RATIO_WIDTH = 1080.0, 640.0
 _BAR, _THIN_BAR, _FEW_BARS = 38.0, 25.0, 12
 _NAMED, _NUMBERED = 0.115, 0.04
 
@@ -88,7 +88,7 @@ def ratio_chart(ident: str, records: list[CellRecord], setting: Setting, baselin
     thesis = _ratios(published_pairs("time_per_epoch", baseline, other))
     words = Words()
     with styled():
-        drawn = figure(_WIDTH, 24.0 * len(measured) + 60.0)
+        drawn = figure(_RATIO_WIDTH, 24.0 * len(measured) + 60.0)
         axes = _axes(drawn, 46.0, [short(name, 32) for name in measured])
         for place, (name, value) in enumerate(measured.items()):
             _dots(axes, place, name, (value, thesis.get(name)), words)

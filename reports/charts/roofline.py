@@ -14,6 +14,7 @@ from reports.words.palette import STAGES, UNKNOWN, stage_label
 
 _WIDTH, _HEIGHT = 760.0, 380.0
 _MARKERS = {"msa": "o", "mlsa": "s", "intra": "^", "linformer": "D", "fastformer": "v"}
+_SHAPES = {"msa": "a circle", "mlsa": "a square", "intra": "a triangle", "linformer": "a diamond"}
 
 
 class Point(NamedTuple):
@@ -77,9 +78,22 @@ def roofline_chart(ident: str, found: list[Point], environment: Environment | No
         _axes(axes)
         description = (
             "Both scales are logarithmic; the line is the device's measured peak, flat where arithmetic is the limit, "
-            "rising where memory is. A dot per stage and direction, hollow is backward; the table holds the numbers."
+            f"rising where memory is. A mark per stage and direction: {_marks(found)}, hollow is "
+            f"backward{_above(found)}; the table holds the numbers."
         )
         return chart(ident, drawn, words, "Roofline of the stages of training", description)
+
+
+def _marks(found: list[Point]) -> str:
+    """Return which mark is which model's."""
+    models = dict.fromkeys(point.model for point in found)
+    return ", ".join(f"{_SHAPES.get(model, 'a cross')} is {model_name(model)}" for model in models)
+
+
+def _above(found: list[Point]) -> str:
+    """Say how many points lie where none can: above the roof."""
+    above = sum(point.part is not None and point.part > 1.0 for point in found)
+    return f"; {above} of {len(found)} lie above the roof, so their times are too short to be right" if above else ""
 
 
 def _dot(axes: Axes, point: Point, words: Words) -> None:

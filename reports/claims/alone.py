@@ -29,6 +29,7 @@ _PRINTED_AVERAGES = {
 _PRINTED_INTRA = {"texture": (96.1, 98.0), "object": (96.9, 93.0), "all": (96.6, 95.0)}
 _TASKS = ("segmentation", "detection")
 _FITS = 0.013
+_SIDE_OF_PILL = 512.0
 _ROUNDING = 1e-9
 _ONE_EPOCH_S = {BASELINE: 5801.0, OTHER: 6862.0}
 """Section 6.3: a training of one epoch on carpet, 1:36:41 and 1:54:22."""
@@ -185,6 +186,23 @@ def _sentences() -> list[CheckRow]:
             "%",
             within=0.3,
             detail="The one category on which the thesis beats InTra, if 88.2 is no misprint.",
+        ),
+        _agrees(
+            "side_pill",
+            "Side of pill's images; \u201ccomputed\u201d is that of the author's published configuration",
+            "table 5.1",
+            float(image_side("pill") or math.nan),
+            _SIDE_OF_PILL,
+            "px",
+        ),
+        _agrees(
+            "learning_rate",
+            "Learning rate; \u201ccomputed\u201d is that of the author's published script",
+            "section 4.5",
+            1e-3,
+            1e-4,
+            "1",
+            detail="The script also uses AdamW with steps at epochs 100 and 150, the text Adam.",
         ),
     ]
 

@@ -59,6 +59,16 @@ class OfPairs:
         return [record for record in records if self.kind in {None, record.kind}]
 
 
+def gap(pair: Pair) -> float:
+    """Return how far apart the models are, whichever is better."""
+    return abs(pair.other - pair.baseline)
+
+
+def above_chance(pair: Pair) -> float:
+    """Return how far the mean of both models lies above 50 %, the AUROC of guessing."""
+    return middle(pair) - 50.0
+
+
 def middle(pair: Pair) -> float:
     """Return the mean of both models."""
     return (pair.baseline + pair.other) / 2

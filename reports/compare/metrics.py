@@ -1,8 +1,7 @@
 """Each metric before and after, its ratio with an interval, and what that allows to be said.
 
 A ratio is head / base. Where a cell holds a metric's samples (an epoch's or a step's time, an epoch's energy) its
-interval is over those. What slows an epoch down often slows the next one too, so an interval is widened as its samples
-follow one another. A cell is worse where the ratio is beyond the threshold and the interval excludes that nothing
+interval is over those. A cell is worse where the ratio is beyond the threshold and the interval excludes that nothing
 changed.
 
 Yet an interval over a run's samples knows nothing of what else the machine did during one run and not during the other.
@@ -10,15 +9,13 @@ So a run has a regression in such a metric only where half of its cells or more 
 once, as a score, is judged over all cells together, by intervals that hold together with 95 %, or not at all.
 """
 
-import math
 from typing import Literal, NamedTuple
 
-import numpy as np
-
-from profiles.ratio import Ratio, paired_ratio, ratio_of_samples
+from profiles.ratio import Ratio, paired_ratio
 from reports.claims.pairs import metric_value
+from reports.claims.samples import FEWEST, samples, widened_ratio
 from reports.rows.metrics import BETTER_HIGH, NO_SIDE
-from reports.source.load import Cell, Run, read_epoch_energies
+from reports.source.load import Cell, Run
 
 Verdict = Literal["regression", "improvement", "worse", "better", "no change", "unclear", "not tested"]
 """The first two are of a whole run, the next two of one cell."""
@@ -26,8 +23,6 @@ Verdict = Literal["regression", "improvement", "worse", "better", "no change", "
 EVERY_CELL = "all cells"
 
 _CONFIDENCE = 0.95
-_FEWEST = 2
-_MOST_FOLLOWING = 0.9
 
 
 class Compared(NamedTuple):
@@ -59,7 +54,7 @@ class _Sampled(NamedTuple):
 
     @property
     def is_tested(self) -> bool:
-        return min(len(self.base_samples), len(self.head_samples)) >= _FEWEST
+        return min(len(self.base_samples), len(self.head_samples)) >= FEWEST
 
 
 def compared(base: Run, head: Run, threshold: float) -> list[Compared]:
@@ -81,37 +76,25 @@ def _of_cell(base: Cell, head: Cell) -> list[_Sampled]:
     before, after = base.record, head.record
     if before is None or after is None:
         return []
+    units = {metric.name: metric.unit for metric in (*after.metrics, *before.metrics)}
     return [
         _Sampled(
             base.name,
-            metric.name,
-            metric.unit,
-            metric_value(before, metric.name),
-            metric_value(after, metric.name),
-            samples(base, metric.name),
-            samples(head, metric.name),
+            name,
+            unit,
+            metric_value(before, name),
+            metric_value(after, name),
+            samples(base, name),
+            samples(head, name),
         )
-        for metric in before.metrics
-        if any(metric.name == other.name for other in after.metrics)
+        for name, unit in units.items()
     ]
-
-
-def samples(cell: Cell, metric: str) -> list[float]:
-    """Return what a cell's *metric* is the median of, as far as its files hold it; all are positive."""
-    found: list[float] = []
-    if metric == "time_per_epoch" and cell.record is not None:
-        found = list(cell.record.step_s) or [row.wall_s for row in cell.epochs if not row.profiled]
-    if metric == "energy_per_epoch" and cell.record is not None:
-        profiled = {row.epoch for row in cell.epochs if row.profiled}
-        energies = read_epoch_energies(cell.folder / "energy.csv", cell.record.device)
-        found = [energy_j for epoch, energy_j in energies.items() if epoch not in profiled]
-    return [value for value in found if value > 0.0]
 
 
 def _judged(row: _Sampled, threshold: float) -> Compared:
     sizes = (len(row.base_samples), len(row.head_samples))
     if row.is_tested:
-        ratio = _widened(ratio_of_samples(row.head_samples, row.base_samples, _CONFIDENCE), row)
+        ratio = widened_ratio(row.head_samples, row.base_samples, _CONFIDENCE)
         if ratio.low > 0.0:
             return Compared(*row[:5], *ratio[:3], *sizes, _verdict(ratio, row.metric, threshold))
     return Compared(*row[:5], _plain_ratio(row.base, row.head), None, None, *sizes, "not tested")
@@ -119,22 +102,6 @@ def _judged(row: _Sampled, threshold: float) -> Compared:
 
 def _plain_ratio(base: float | None, head: float | None) -> float | None:
     return head / base if base and head and min(base, head) > 0.0 else None
-
-
-def _widened(ratio: Ratio, row: _Sampled) -> Ratio:
-    """Widen an interval by as much as samples that follow one another tell less than independent ones."""
-    follows = min(_MOST_FOLLOWING, max(_following(row.base_samples), _following(row.head_samples)))
-    factor = math.sqrt((1.0 + follows) / (1.0 - follows))
-    low, high = ((end / ratio.value) ** factor * ratio.value for end in (ratio.low, ratio.high))
-    return ratio._replace(low=low, high=high)
-
-
-def _following(samples: list[float]) -> float:
-    """Return the correlation of each sample with the next, corrected for what few samples hide of it; 0 at least."""
-    logs = np.log(samples)
-    off = logs - np.median(logs)
-    whole = float(off @ off)
-    return max(0.0, float(off[1:] @ off[:-1]) / whole + 1.0 / len(samples)) if whole else 0.0
 
 
 def _together(unit: str, rows: list[Compared], confidence: float, threshold: float) -> Compared:

@@ -68,7 +68,7 @@ def _difference(difference: Difference) -> str:
 
 def _worth_telling(rows: tuple[Compared, ...]) -> list[Compared]:
     """Leave out what neither run knows; JSON has it all."""
-    return [row for row in rows if row.ratio is not None]
+    return [row for row in rows if (row.base, row.head, row.ratio) != (None, None, None)]
 
 
 _COLUMNS = ("cell", "metric", "before", "after", "ratio", "95 % interval", "n", "verdict")

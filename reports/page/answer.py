@@ -1,22 +1,42 @@
-"""The answer to the open question, in four sentences per setting, computed from the records.
+"""The answer to the open question, in three sentences per setting, computed from the records.
 
-Which attention trained faster per epoch, what share of training it takes, what the largest stage is, and what
-bounds the training: each with the numbers behind it, and with what forbids a conclusion where something does.
+Which attention trained faster per epoch and how sure that is; why, as far as stages tell; and what it cost: each with
+the numbers behind it, and with what forbids a conclusion where something does.
 """
 
 from collections import Counter
 from statistics import median
 from typing import NamedTuple
 
-from profiles.record import UNATTRIBUTED, CellRecord, Verdict
+from profiles.record import UNATTRIBUTED, CellRecord, StageTotal, Verdict
 from reports.claims.effects import BASELINE, OTHER
-from reports.claims.pairs import Setting, setting_of, settings
+from reports.claims.pairs import Setting, metric_value, setting_of, settings
 from reports.claims.thesis import SLOWER
 from reports.rows.claims import ClaimRow
-from reports.words.format import between, count, integer, model_name, percent, ratio, visible, with_spread
+from reports.words.format import (
+    between,
+    count,
+    integer,
+    model_name,
+    number,
+    percent,
+    ratio,
+    scale,
+    visible,
+    with_spread,
+)
 from reports.words.palette import stage_label
 
 _EVEN = 0.005
+_UNKNOWN = "unknown"
+_SCORE = "segmentation_auroc"
+_CHECKPOINT = "checkpoint"
+_FURTHER = {
+    "detection_auroc": "detection AUROC",
+    "training_time": "whole training",
+    "training_energy": "its energy",
+    "peak_memory": "peak memory",
+}
 
 
 class Sentence(NamedTuple):
@@ -45,8 +65,7 @@ def answers(records: list[CellRecord], claims: list[ClaimRow]) -> list[Answer]:
 def answer(setting: Setting, records: list[CellRecord], slower: ClaimRow) -> Answer:
     """Return the answer from *records*, which share *setting*."""
     models = list(dict.fromkeys(record.model for record in records))
-    sentences = (_faster(slower), _attention(records, models), _largest(records, models), _bound(records, models))
-    return Answer(setting, sentences)
+    return Answer(setting, (_faster(slower), _why(records, models), _cost(records, models)))
 
 
 def _faster(row: ClaimRow) -> Sentence:
@@ -87,6 +106,49 @@ def _spread(row: ClaimRow) -> str:
     return f", {with_spread(row.measured or 0.0, row.spread, None)}" if row.spread is not None else ""
 
 
+def _why(records: list[CellRecord], models: list[str]) -> Sentence:
+    """Return attention's share of the training, the largest stage and what bounds it all."""
+    clauses = (_attention(records, models), _largest(records, models), _bound(records, models))
+    text = "; ".join(clause.text for clause in clauses)
+    return Sentence(f"{text[0].upper()}{text[1:]}.", " ".join(clause.evidence for clause in clauses if clause.evidence))
+
+
+def _cost(records: list[CellRecord], models: list[str]) -> Sentence:
+    """Return what an epoch of each model took, and what accuracy that bought."""
+    cells = {model: [record for record in records if record.model == model] for model in models}
+    time, energy, score = (_each(metric, cells) for metric in ("time_per_epoch", "energy_per_epoch", _SCORE))
+    evidence = [
+        f"{model_name(model)}: "
+        + ", ".join(f"{name} {_median(of, metric)}" for metric, name in _FURTHER.items())
+        + f", n\u00a0{integer(len(of))}"
+        for model, of in cells.items()
+    ]
+    text = f"An epoch took {time}; its energy is {energy}, and the segmentation AUROC that was reached is {score}."
+    return Sentence(text, f"Medians over cells, each model's own. {_joined(evidence)}")
+
+
+def _each(metric: str, cells: dict[str, list[CellRecord]]) -> str:
+    """Return the median of *metric* with each model."""
+    told = {model: _median(of, metric) for model, of in cells.items()}
+    if set(told.values()) == {_UNKNOWN}:
+        return _UNKNOWN
+    return " and ".join(f"{value} with {model_name(model)}" for model, value in told.items())
+
+
+def _median(cells: list[CellRecord], metric: str) -> str:
+    """Return the median of *metric* over *cells* with its unit, marked where some of it is estimated."""
+    found = [(metric_value(cell, metric), m) for cell in cells for m in cell.metrics if m.name == metric]
+    values = [value for value, _ in found if value is not None]
+    if not values:
+        return _UNKNOWN
+    middle = median(values)
+    unit = scale(found[0][1].unit, middle)
+    told = f"{number(middle / unit.divisor)}\u00a0{unit.label}"
+    some = "" if len(values) == len(cells) else f" in {len(values)} of {count(len(cells), 'cell')}"
+    guessed = " (estimated)" if any(m.tag == "estimated" for _, m in found) else ""
+    return f"{told}{some}{guessed}"
+
+
 def _attention(records: list[CellRecord], models: list[str]) -> Sentence:
     told, evidence = [], []
     for model in models:
@@ -102,8 +164,10 @@ def _attention(records: list[CellRecord], models: list[str]) -> Sentence:
             f"{model_name(model)}: forward {_middle(forward)}, backward {_middle(backward)}, "
             f"{_range(shares)} over {count(len(shares), 'cell')}"
         )
-    text = f"Attention, forward and backward, takes {' and '.join(told)}."
-    return Sentence(text, f"Medians of exposed time. {_joined(evidence)}")
+    text = f"attention, forward and backward, takes {' and '.join(told)}"
+    few = any(record.step_s for record in records)
+    note = " Shares are of the measured steps, without the checkpoint that ends an epoch." if few else ""
+    return Sentence(text, f"Medians of exposed time.{note} {_joined(evidence)}")
 
 
 def _largest(records: list[CellRecord], models: list[str]) -> Sentence:
@@ -120,7 +184,7 @@ def _largest(records: list[CellRecord], models: list[str]) -> Sentence:
         left = f"; unattributed {percent(medians[UNATTRIBUTED])}" if UNATTRIBUTED in {*medians} - {*rest} else ""
         evidence.append(f"{model_name(model)}: next {others or 'nothing'}{left}")
     if not told:
-        return Sentence("The largest stage is unknown: no record holds stages of the training phase.", "")
+        return Sentence("the largest stage is unknown, for no record holds stages of the training phase", "")
     return Sentence(_name_largest(told), f"Medians over cells. {_joined(evidence)}")
 
 
@@ -128,9 +192,9 @@ def _name_largest(told: list[tuple[str, str]]) -> str:
     stages = dict.fromkeys(stage for stage, _ in told)
     if len(stages) == 1:
         shares = " and ".join(share for _, share in told)
-        return f"The largest stage is {visible(stage_label(told[0][0]))}: {shares}."
+        return f"the largest stage is {visible(stage_label(told[0][0]))}, {shares}"
     each = " and ".join(f"{visible(stage_label(stage))} ({share})" for stage, share in told)
-    return f"The largest stages are {each}."
+    return f"the largest stages are {each}"
 
 
 def _bound(records: list[CellRecord], models: list[str]) -> Sentence:
@@ -146,12 +210,12 @@ def _bound(records: list[CellRecord], models: list[str]) -> Sentence:
         told.append(f"{each} of {count(len(cells), 'cell')} with {model_name(model)}")
         evidence.append(f"{model_name(model)}: {_parts(found)}")
     if not evidence:
-        return Sentence("What bounds the training is unknown: no record holds a verdict that names it.", "")
+        return Sentence("what bounds the training is unknown, for no record holds a verdict that names it", "")
     everywhere = {record.verdict.bound if record.verdict else None for record in records}
     if len(everywhere) == 1:
         told = [f"{everywhere.pop()} in {f'all {len(records)} cells' if len(records) > 1 else 'the one cell'}"]
     basis = "Medians over cells; input is exposed time, compute busy time, estimated from profiler windows."
-    return Sentence(f"Training is {', and '.join(told)}.", f"{basis} {_joined(evidence)}")
+    return Sentence(f"training is {', and '.join(told)}", f"{basis} {_joined(evidence)}")
 
 
 def _parts(verdicts: list[Verdict]) -> str:
@@ -168,18 +232,30 @@ def _parts(verdicts: list[Verdict]) -> str:
 def _stage_medians(cells: list[CellRecord]) -> dict[str, float]:
     """Return each training stage's median share over *cells*."""
     names = {total.stage for cell in cells for total in cell.stage_totals if total.phase == "train"}
+    if any(cell.step_s for cell in cells):
+        names -= {_CHECKPOINT}
     return {name: median(_shares(cells, name)) for name in sorted(names)}
 
 
 def _shares(cells: list[CellRecord], stage: str, direction: str | None = None) -> list[float]:
-    """Return, per cell that has stages of the training phase, the share of *stage* (in one *direction*)."""
-    train = [[total for total in cell.stage_totals if total.phase == "train"] for cell in cells]
+    """Return, per cell that has stages of the training phase, the share of *stage* (in one *direction*).
+
+    Where a few steps stand for an epoch, it is of those steps, without the checkpoint.
+    """
+    train = [(cell, [total for total in cell.stage_totals if total.phase == "train"]) for cell in cells]
     chosen = {direction} if direction else {"forward", "backward", "none"}
     return [
         sum(total.share for total in totals if total.stage == stage and total.direction in chosen)
-        for totals in train
+        / (1.0 - _once(cell, totals))
+        for cell, totals in train
         if totals
     ]
+
+
+def _once(cell: CellRecord, totals: list[StageTotal]) -> float:
+    """Return the share of what an epoch does once, which beside a few measured steps is far larger than in an epoch."""
+    share = sum(total.share for total in totals if total.stage == _CHECKPOINT) if cell.step_s else 0.0
+    return share if share < 1.0 else 0.0
 
 
 def _middle(shares: list[float]) -> str:

@@ -1,11 +1,11 @@
 """The tables of the thesis's claims and of what its own tables say."""
 
-from reports.page.tables import Column, Entry, Table, text
+from reports.page.tables import Column, Entry, Identity, Table, text
 from reports.rows.claims import CheckRow, ClaimRow
-from reports.words.format import between, integer, number, p_value, ratio, visible
+from reports.words.format import between, count, integer, number, p_value, ratio, visible
 
 
-def claims_table(rows: list[ClaimRow]) -> Table:
+def claims_table(rows: list[ClaimRow], who: Identity) -> Table:
     """Return the claims with what was published, what was measured and the verdict."""
     columns = (
         Column("Claim"),
@@ -20,7 +20,8 @@ def claims_table(rows: list[ClaimRow]) -> Table:
     )
     detail = (
         "Under a number: in how many categories the claim holds, the 95\u00a0% interval, and for the thesis's tables "
-        "the verdict that they allow. p is corrected for the number of claims tested (Holm), uncorrected below it."
+        "the verdict that they allow. p is corrected for the number of claims tested (Holm), uncorrected below it. "
+        f"Spreads are in claims.csv. {count(len(rows), 'row')}; {who.shared}."
     )
     return Table("claims", "Claims of the thesis", columns, tuple(_claim(row) for row in rows), detail)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from profiles.record import Capability, CellRecord, Environment
 from reports.page.breakdown import PHASES
 from reports.page.energies import not_known
-from reports.page.tables import Column, Entry, Table, text
+from reports.page.tables import Column, Entry, Identity, Table, text
 from reports.rows.details import FILES, stage_rows, verdict_rows
 from reports.rows.metrics import MetricRow
 from reports.source.load import Cell, Run, cell_name
@@ -39,7 +39,7 @@ _LISTS = {
 _CELL = tuple(Column(name, numeric=name == "Seed") for name in ("Category", "Model", "Pipeline", "Seed"))
 
 
-def cells_table(run: Run) -> Table:
+def cells_table(run: Run, who: Identity) -> Table:
     """Return every cell of the manifest with how it stands and why."""
     columns = (
         Column("State"),
@@ -54,7 +54,7 @@ def cells_table(run: Run) -> Table:
     detail = (
         f"{count(len(rows), 'cell')}: {states}. What bounds the training has half of its wall time or more: input, "
         "what the loop waited for data; compute, the part of a step in which its resource worked, estimated from the "
-        "profiler windows; host, the rest: launching, dispatching, Python."
+        f"profiler windows; host, the rest: launching, dispatching, Python. Finished cells: {who.shared}."
     )
     return Table("cells", "Cells of this run, and what bounds their training", columns, rows, detail)
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from profiles.record import CellRecord
 from reports.claims.pairs import metric_value
-from reports.page.tables import Column, Entry, Table, text
-from reports.words.format import count, listed, model_name, number, ratio, scale, visible
+from reports.page.tables import Column, Entry, Identity, Table, text
+from reports.words.format import count, listed, model_name, number, ratio, scale, visible, with_spread
 from reports.words.palette import in_order, stage_class, stage_label
 
 SLOW, FAST = "thesis", "fast"
@@ -27,11 +27,11 @@ class Pipelines(NamedTuple):
 Pair = tuple[CellRecord, CellRecord]
 
 
-def pipelines(records: list[CellRecord]) -> Pipelines:
+def pipelines(records: list[CellRecord], who: Identity) -> Pipelines:
     """Return the comparison of the pipelines, or why there is none."""
     pairs = _pairs(records)
     if pairs:
-        return Pipelines((_whole(pairs), _stages(pairs)), "")
+        return Pipelines((_whole(pairs, who), _stages(pairs, who)), "")
     ran = sorted({record.pipeline for record in records})
     lacking = [name for name in (SLOW, FAST) if name not in ran]
     why = (
@@ -53,7 +53,7 @@ def _pairs(records: list[CellRecord]) -> list[Pair]:
     ]
 
 
-def _whole(pairs: list[Pair]) -> Table:
+def _whole(pairs: list[Pair], who: Identity) -> Table:
     unit = scale("s", max((metric_value(slow, _METRICS[0]) or 0.0 for slow, _ in pairs), default=0.0))
     columns = (
         *_IDENTITY,
@@ -69,19 +69,30 @@ def _whole(pairs: list[Pair]) -> Table:
     )
     detail = (
         f"Seconds of the same work on both pipelines; a ratio is {SLOW} / {FAST} (baseline {FAST}). "
-        f"{count(len(pairs), 'cell')} on both. What is estimated was extended from fewer steps or images."
+        f"What is estimated was extended from fewer steps "
+        f"or images. {count(len(pairs), 'cell')} on both; {who.shared}."
     )
     return Table("pipelines", f"{SLOW.capitalize()} pipeline against {FAST}", columns, body, detail)
 
 
 def _metric(slow: CellRecord, fast: CellRecord, metric: str, divisor: float) -> list[Entry]:
     values = [metric_value(record, metric) for record in (slow, fast)]
-    notes = [next((m.tag for m in r.metrics if m.name == metric and m.tag != "measured"), "") for r in (slow, fast)]
+    notes = [_note(record, metric, divisor) for record in (slow, fast)]
     shown = [
         _NONE if value is None else Entry(number(value / divisor), note, value, numeric=True)
         for value, note in zip(values, notes, strict=True)
     ]
     return [*shown, _ratio(values[0], values[1])]
+
+
+def _note(record: CellRecord, metric: str, divisor: float) -> str:
+    """Return spread and sample count of a metric, and its tag where it is not measured."""
+    found = next((m for m in record.metrics if m.name == metric), None)
+    if found is None or found.value is None:
+        return ""
+    spread = None if found.spread is None else found.spread / divisor
+    tag = "" if found.tag == "measured" else found.tag
+    return ", ".join(filter(None, (with_spread(found.value / divisor, spread, found.n), tag)))
 
 
 def _ratio(slow: float | None, fast: float | None) -> Entry:
@@ -90,7 +101,7 @@ def _ratio(slow: float | None, fast: float | None) -> Entry:
     return Entry(ratio(slow / fast), sort=slow / fast, numeric=True)
 
 
-def _stages(pairs: list[Pair]) -> Table:
+def _stages(pairs: list[Pair], who: Identity) -> Table:
     columns = (
         *_IDENTITY,
         Column("Stage"),
@@ -105,7 +116,8 @@ def _stages(pairs: list[Pair]) -> Table:
     )
     detail = (
         "Exposed time of training, forward and backward, of a step, in the epochs that count. A ratio "
-        f"is {SLOW} / {FAST} (baseline {FAST})."
+        f"is {SLOW} / {FAST} (baseline {FAST}). Its spread over epochs is in the stages' own table. "
+        f"{count(len(body), 'row')}; {who.shared}."
     )
     return Table("pipeline-stages", "Stage by stage, training", columns, body, detail)
 

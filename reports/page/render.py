@@ -18,6 +18,9 @@ from reports.charts import bars, curves, power, roofline, tradeoff
 from reports.claims.effects import BASELINE, OTHER
 from reports.claims.pairs import settings
 from reports.page import answer, breakdown, claims, energies, instruments, listings, pipelines, samples
+from reports.page.losses import losses_table
+from reports.page.matches import matches_table
+from reports.page.powers import powers_table
 from reports.page.projection import projection_tables
 from reports.page.roofline import roofline_table
 from reports.page.tables import Identity, Table, identity, metric_table
@@ -91,7 +94,8 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
     work = roofline.points(run.records, run.environment)
     stages = [breakdown.stage_table(phase, run.records, who) for phase in breakdown.PHASES]
     return {
-        "cells": listings.cells_table(run),
+        "matches": matches_table(run.cells, who),
+        "cells": listings.cells_table(run, who),
         "means": metric_table("means", "Means over categories", means, ACCURACY, who),
         "accuracy": metric_table("auroc", "Every cell", single, ACCURACY, who),
         "timing": metric_table("timing", "Time, throughput and memory", rows.timing, TIMING, who),
@@ -102,20 +106,22 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "stage_legend": _legend(run.records),
         "stage_tables": [table for table in (*stages, breakdown.loader_table(run.records, who)) if table],
         "roofline": roofline.roofline_chart("roofline-chart", work, run.environment),
-        "roofline_table": roofline_table(work, run.environment),
-        "pipelines": pipelines.pipelines(run.records),
+        "roofline_table": roofline_table(work, run.environment, who),
+        "pipelines": pipelines.pipelines(run.records, who),
         "whatif": whatif_tables(run.whatif),
         "projection": projection_tables(run.projection),
         "instruments": instruments.tables(run.records, who),
         "power": power.power_panels(run.cells),
+        "powers": powers_table(run.cells, who),
         "tradeoffs": [
             (word, tradeoff.tradeoff_chart(f"tradeoff-{word}", run.records, cost))
             for cost, word in tradeoff.COSTS.items()
         ],
         "curves": curves.panels(run.cells),
+        "losses": losses_table(run.cells, who),
         "models": _models(run),
         "strips": samples.strips(run.cells),
-        "claims": claims.claims_table(rows.claims),
+        "claims": claims.claims_table(rows.claims, who),
         "checks": claims.checks_table(rows.checks),
     }
 

@@ -2,12 +2,12 @@
 
 from profiles.record import Environment
 from reports.charts.roofline import Point
-from reports.page.tables import Column, Entry, Table, text
+from reports.page.tables import Column, Entry, Identity, Table, text
 from reports.words.format import integer, model_name, number, percent
 from reports.words.palette import stage_class, stage_label
 
 
-def roofline_table(points: list[Point], environment: Environment | None) -> Table | None:
+def roofline_table(points: list[Point], environment: Environment | None, who: Identity) -> Table | None:
     """Return each stage's arithmetic, traffic and rate; None without any."""
     if not points:
         return None
@@ -26,7 +26,8 @@ def roofline_table(points: list[Point], environment: Environment | None) -> Tabl
     body = tuple(_row(point) for point in points)
     detail = (
         "Arithmetic of matrix products and the least traffic are counted; times are medians over cells (n), busy where "
-        f"that is known. The device's own peak, measured before the run: {_peaks(environment)}."
+        f"that is known. The device's own peak, measured before the run: {_peaks(environment)}; "
+        f"{who.shared}."
     )
     return Table("roofline", "Arithmetic and rate of the stages of training", columns, body, detail)
 
@@ -49,10 +50,15 @@ def _row(point: Point) -> tuple[Entry, ...]:
         _number(row.intensity),
         _number(1e6 * row.time_s)._replace(note=f"{row.time_kind}, n\u00a0{integer(point.n)}"),
         _number(row.flops_per_s / 1e9),
-        Entry("unavailable", numeric=True, missing=True)
-        if point.part is None
-        else Entry(percent(point.part), sort=point.part, numeric=True),
+        _part(point.part),
     )
+
+
+def _part(part: float | None) -> Entry:
+    if part is None:
+        return Entry("unavailable", numeric=True, missing=True)
+    note = "above it: the time is too short to be right" if part > 1.0 else ""
+    return Entry(percent(part), note, part, numeric=True)
 
 
 def _number(value: float) -> Entry:

@@ -180,7 +180,9 @@ def _headings(metrics: list[str], scales: dict[str, Scale], beside: set[str]) ->
 
 
 def _scale_of(rows: list[MetricRow]) -> Scale:
-    return scale(rows[0].unit, max((abs(row.value) for row in rows if row.value is not None), default=0.0))
+    """Return the unit that suits what was measured, or, where nothing was, what was published."""
+    known = [row.value for row in rows if row.value is not None] or [row.published or 0.0 for row in rows]
+    return scale(rows[0].unit, max(map(abs, known)))
 
 
 def _key(row: MetricRow) -> tuple[object, ...]:

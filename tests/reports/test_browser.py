@@ -164,6 +164,16 @@ def test_nothing_sticks_out_sideways(page: Chrome, width: int) -> None:
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
 
 
+def test_the_words_of_a_chart_can_be_read_on_a_telephone(page: Chrome) -> None:
+    open_at(page, Path(page.current_url.removeprefix("file://")), 390)
+    sizes = page.execute_script(
+        "return [...document.querySelectorAll('svg.chart')].map((chart) => [chart.querySelector('title').textContent,"
+        "Math.min(...[...chart.querySelectorAll('text')].map((t) =>"
+        "parseFloat(getComputedStyle(t).fontSize) * Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b)))])"
+    )
+    assert [(title, size) for title, size in sizes if size < 8.0] == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_axe_finds_no_serious_violation(page: Chrome, width: int, scheme: str) -> None:

@@ -85,6 +85,20 @@ def test_what_no_record_can_hold_is_undecided_and_says_why() -> None:
     assert (row.verdict, row.why) == ("undecided", "not measured: records hold no score of maps without the mean map")
 
 
+@pytest.mark.parametrize(
+    ("claim", "effect", "verdict"),
+    [
+        ("three_textures_differ_most", (9.31 + 13.36 + 11.41) / 3 - (2.60 + 4.82) / 2, "undecided"),
+        ("localise_above_chance", (77.57 + 80.04) / 2 - 50.0, "supported"),
+        ("detect_above_chance", (68.91 + 71.28) / 2 - 50.0, "supported"),
+    ],
+)
+def test_what_the_tables_allow_of_a_claim_is_computed_from_them(claim: str, effect: float, verdict: str) -> None:
+    row = row_of(records_of([1.1]), claim)
+    assert row.published == pytest.approx(effect, abs=0.01)
+    assert row.published_verdict == verdict
+
+
 def test_two_models_are_equal_where_the_interval_lies_within_the_margin() -> None:
     objects = [name for name in NAMES if facts()[name].kind == "object"]
     effects = {name: 0.1 * (-1) ** place * place for place, name in enumerate(objects)}
@@ -155,15 +169,21 @@ def answered(records: list[CellRecord]) -> list[Answer]:
 
 def test_the_answer_tells_the_ratio_the_share_and_the_largest_stage() -> None:
     (found,) = answered(records_of([1.05 + 0.01 * place for place in range(15)]))
-    faster, attention, largest, _ = found.sentences
+    faster, why, cost = found.sentences
     assert faster.text.startswith(
         "MLSA took 12\u00a0% more time per epoch than MSA, a difference that the test confirms"
     )
     assert "baseline MSA" in faster.evidence
-    assert attention.text == (
-        "Attention, forward and backward, takes 13.0\u00a0% of the training phase with MSA and 13.0\u00a0% with MLSA."
+    assert why.text == (
+        "Attention, forward and backward, takes 13.0\u00a0% of the training phase with MSA and 13.0\u00a0% with MLSA; "
+        "the largest stage is data loading, 38.0\u00a0% with MSA and 38.0\u00a0% with MLSA; "
+        "training is mixed in all 30 cells."
     )
-    assert largest.text == "The largest stage is data loading: 38.0\u00a0% with MSA and 38.0\u00a0% with MLSA."
+    assert cost.text == (
+        "An epoch took 100.0\u00a0s with MSA and 112.0\u00a0s with MLSA; its energy is unknown, and the segmentation "
+        "AUROC that was reached is 80.00\u00a0% with MSA and 81.20\u00a0% with MLSA."
+    )
+    assert "peak memory 2.980\u00a0GiB, n\u00a015" in cost.evidence
 
 
 def test_the_answer_is_honest_about_a_small_sample_and_about_none() -> None:
@@ -176,7 +196,27 @@ def test_the_answer_is_honest_about_a_small_sample_and_about_none() -> None:
 def test_the_answer_without_stages_says_so() -> None:
     (found,) = answered([record(Spec()).model_copy(update={"stage_totals": ()})])
     assert "an unknown share with MSA" in found.sentences[1].text
-    assert "The largest stage is unknown" in found.sentences[2].text
+    assert "the largest stage is unknown" in found.sentences[1].text
+
+
+def test_beside_a_few_measured_steps_the_checkpoint_is_left_out() -> None:
+    whole = record(Spec())
+    stages = {total.stage: total for total in whole.stage_totals if total.phase == "train"}
+    once = stages["data_loading"].model_copy(update={"stage": "checkpoint"})
+    totals = tuple(once if total == stages["data_loading"] else total for total in whole.stage_totals)
+    few = whole.model_copy(update={"step_s": (1.0, 1.1), "stage_totals": totals})
+    told = answered([few])[0].sentences[1]
+    assert "the largest stage is feed forward, 29.0\u00a0%" in told.text  # 0.18 of what is left of 1 - 0.38
+    assert "Shares are of the measured steps" in told.evidence
+    all_epoch = few.model_copy(update={"step_s": ()})
+    assert "the largest stage is checkpoint, 38.0\u00a0%" in answered([all_epoch])[0].sentences[1].text
+
+
+def test_the_cost_says_of_how_many_cells_it_is_and_what_is_estimated() -> None:
+    guessed = Metric(name="energy_per_epoch", value=2500.0, unit="J", tag="estimated")
+    records = [record(Spec(values={guessed.name: guessed})), record(Spec(category="grid"))]
+    (found,) = answered(records)
+    assert "2,500\u00a0J in 1 of 2 cells (estimated)" in found.sentences[2].text
 
 
 def test_a_claim_on_estimated_times_says_so() -> None:

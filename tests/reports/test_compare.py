@@ -16,10 +16,11 @@ from report_runs import Build, Spec, epoch_rows, pair, record
 from typer.testing import CliRunner
 
 from profiles.errors import ConfigError
-from profiles.record import EpochRow
+from profiles.record import EpochRow, Metric
+from reports.claims.samples import samples
 from reports.commands import compare
 from reports.compare.comparison import compare_runs, threshold_of
-from reports.compare.metrics import EVERY_CELL, Compared, Verdict, compared, samples
+from reports.compare.metrics import EVERY_CELL, Compared, Verdict, compared
 from reports.compare.words import told
 from reports.source.load import Cell, Run, read_run
 
@@ -150,6 +151,18 @@ def test_runs_that_measured_something_else_are_refused_and_it_is_named(
     assert f"forbids comparing: {what}: " in result.stdout
     assert "Not comparable: they differ in" in result.stdout
     assert "ratio" not in result.stdout
+
+
+def test_what_only_one_run_knows_is_told_and_not_tested(build: Build) -> None:
+    known = Metric(name="energy_per_epoch", value=2500.0, unit="J", tag="measured")
+    more = Metric(name="score_of_tomorrow", value=3.0, unit="count", tag="measured")
+    head = build(Spec(values={known.name: known, more.name: more}), name="head")
+    comparison = compare_runs(build(Spec(), name="base"), head, 0.05)
+    row = row_of(list(comparison.rows), known.name, Spec().name)
+    assert (row.base, row.head, row.verdict) == (None, 2500.0, "not tested")
+    assert row_of(list(comparison.rows), more.name, Spec().name).head == 3.0
+    assert "Energy per epoch" in told(comparison, "text")
+    assert "2,500 J" in told(comparison, "markdown")
 
 
 def test_another_number_type_is_refused(build: Build) -> None:

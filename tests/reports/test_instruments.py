@@ -182,7 +182,8 @@ def test_a_window_without_cells_still_makes_a_row() -> None:
 
 
 def test_the_cells_say_what_bounds_their_training_and_by_which_numbers(build: Build) -> None:
-    found = cells_table(read_run(build(Spec(), Spec(seed=1, status="pending"))))
+    run = read_run(build(Spec(), Spec(seed=1, status="pending")))
+    found = cells_table(run, identity(run.records, None))
     done, pending = ({c.label: e for c, e in zip(found.columns, row, strict=True)} for row in found.rows)
     names = ("Training is", "Input", "Compute", "Host")
     assert [done[name].text for name in names] == ["mixed", "38.0\u00a0%", "45.0\u00a0%", "17.0\u00a0%"]
@@ -191,14 +192,15 @@ def test_the_cells_say_what_bounds_their_training_and_by_which_numbers(build: Bu
 
 def test_the_answer_tells_what_bounds_the_training() -> None:
     msa, mlsa = (record(spec) for spec in pair("carpet", 100.0, 110.0))
-    assert answers([msa, mlsa], claim_rows([msa, mlsa]))[0].sentences[3].text == "Training is mixed in all 2 cells."
+    told = answers([msa, mlsa], claim_rows([msa, mlsa]))[0].sentences[1]
+    assert told.text.endswith("; training is mixed in all 2 cells.")
     assert msa.verdict is not None
     waits = msa.model_copy(update={"verdict": msa.verdict.model_copy(update={"bound": "input-bound"})})
-    told = answers([waits, mlsa], claim_rows([waits, mlsa]))[0].sentences[3]
-    assert told.text == "Training is input-bound in 1 of 1 cell with MSA, and mixed in 1 of 1 cell with MLSA."
+    told = answers([waits, mlsa], claim_rows([waits, mlsa]))[0].sentences[1]
+    assert told.text.endswith("; training is input-bound in 1 of 1 cell with MSA, and mixed in 1 of 1 cell with MLSA.")
     assert "MSA: input 38.0\u00a0%, compute 45.0\u00a0%, host 17.0\u00a0%, n\u00a01" in told.evidence
     unknown = [found.model_copy(update={"verdict": None}) for found in (msa, mlsa)]
-    assert "is unknown" in answers(unknown, claim_rows(unknown))[0].sentences[3].text
+    assert "what bounds the training is unknown" in answers(unknown, claim_rows(unknown))[0].sentences[1].text
 
 
 def test_every_caveat_of_every_record_is_on_the_page(build: Build, tmp_path: Path) -> None:
@@ -244,7 +246,7 @@ def test_nothing_that_an_older_record_lacks_is_shown_as_zero(build: Build, tmp_p
     assert verdicts[["bound", "input_share", "compute_share", "host_share"]].isna().all(axis=None)
     for name in ("loader", "closure", "steps", "windows", "routes", "phase_energy", "stage_energy"):
         assert csv(out, name).empty
-    (row,) = cells_table(found).rows
+    (row,) = cells_table(found, identity(found.records, None)).rows
     assert [entry.text for entry in row[6:10]] == ["unavailable"] * 4
     train = breakdown.stage_table("train", found.records, identity(found.records, None))
     assert train is not None

@@ -1,12 +1,13 @@
 """The page as text: self-contained, escaped, the same for the same run, and silent about nothing."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from report_runs import NO_ENERGY, Build, Spec, pair, write_telemetry
+from report_runs import NO_ENERGY, Build, Spec, metered, pair, write_telemetry
 
 from profiles.record import SampleMap
 from reports.commands import write_report
@@ -136,6 +137,26 @@ def test_sections_stand_in_their_order(build: Build) -> None:
         "Caveats",
         "What was not measured",
     ]
+
+
+UNMEASURED = {"checks", "machine", "capabilities", "packages"}
+"""Tables that hold no number of this run."""
+
+
+def test_every_table_of_numbers_says_under_what_they_were_measured(build: Build) -> None:
+    specs = [metered(spec) for spec in pair("carpet", 100.0, 107.0)]
+    run = build(*specs, replace(specs[0], pipeline="thesis"))
+    write_telemetry(run, specs[0])
+    tables = re.findall(r'<table id="([^"]+)">\s*<caption>(.*?)</caption>', page_of(run), re.DOTALL)
+    captions = {ident: caption for ident, caption in tables if ident not in UNMEASURED}
+    assert set(captions) > {"matches", "cells", "pipelines", "roofline", "claims", "losses-table", "powers"}
+    lacking = {
+        ident: [
+            word for word in ("device cuda:0", "float32", "torch 2.13.0", "commit 0123456789ab") if word not in caption
+        ]
+        for ident, caption in captions.items()
+    }
+    assert {ident: words for ident, words in lacking.items() if words} == {}
 
 
 def test_a_partial_run_says_what_is_missing_and_why(build: Build) -> None:

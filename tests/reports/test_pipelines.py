@@ -6,12 +6,14 @@ import pytest
 from report_runs import Spec, pair, record
 
 from reports.page.pipelines import pipelines
+from reports.page.tables import identity
 
 
 def test_a_cell_on_both_pipelines_has_a_ratio_whole_and_by_stage() -> None:
     msa, mlsa = pair("carpet", 100.0, 110.0)
     slow = replace(msa, pipeline="thesis", time=350.0)
-    found = pipelines([record(spec) for spec in (msa, mlsa, slow)])
+    records = [record(spec) for spec in (msa, mlsa, slow)]
+    found = pipelines(records, identity(records, None))
     whole, stages = found.tables
     assert found.gap == ""
     assert [entry.text for entry in whole.rows[0][3:6]] == ["350.0", "100.0", "3.50"]
@@ -28,6 +30,7 @@ def test_a_cell_on_both_pipelines_has_a_ratio_whole_and_by_stage() -> None:
     ],
 )
 def test_where_nothing_can_be_compared_it_says_why(specs: list[Spec], told: str) -> None:
-    found = pipelines([record(spec) for spec in specs])
+    records = [record(spec) for spec in specs]
+    found = pipelines(records, identity(records, None))
     assert found.tables == ()
     assert found.gap.startswith(told)

@@ -62,6 +62,8 @@ def found(check: str) -> CheckRow:
         ("training_times_fit", 28, 0),
         ("slower_in", 11, 0),
         ("intra_carpet", 99.1, 1),
+        ("side_pill", 512, 0),
+        ("learning_rate", 1e-4, 5),
     ],
 )
 def test_the_tables_say_by_themselves(check: str, computed: float, digits: int) -> None:
@@ -74,6 +76,14 @@ def test_what_was_misprinted_differs_and_what_was_not_agrees() -> None:
     assert wrong >= {
         f"all_average_{model}_{task}" for model in ("msa", "mlsa") for task in ("segmentation", "detection")
     }
-    assert wrong >= {"training_times_fit", "slower_in", "fewer_epochs_in", "at_least_7", "intra_carpet"}
+    assert wrong >= {
+        "training_times_fit",
+        "slower_in",
+        "fewer_epochs_in",
+        "at_least_7",
+        "intra_carpet",
+        "side_pill",
+        "learning_rate",
+    }
     assert verdicts["texture_average_mlsa_detection"] == verdicts["one_epoch_carpet"] == "agrees"
     assert found("training_times_fit").detail.endswith("carpet MLSA (+21.5\u00a0%) and cable MLSA (+8.4\u00a0%).")

@@ -6,6 +6,7 @@ from report_runs import Build, Spec, environment, pair, record
 from reports.charts.roofline import points, roof, roofline_chart
 from reports.commands import write_report
 from reports.page.roofline import roofline_table
+from reports.page.tables import identity
 from reports.rows.work import work_rows
 from reports.source.load import read_run
 
@@ -38,9 +39,23 @@ def test_a_point_is_the_median_of_its_models_cells() -> None:
     found = points(records, environment())
     assert {(point.model, point.n) for point in found} == {("msa", 3), ("mlsa", 3)}
     assert len(found) == 8
-    table = roofline_table(found, environment())
+    table = roofline_table(found, environment(), identity(records, None))
     assert table is not None
     assert "50.00 GFLOP/s and 10.00 GB/s" in table.detail
+
+
+def test_a_point_above_the_roof_is_called_wrong() -> None:
+    records, slow = [record(Spec())], environment().model_copy(update={"flops_per_s": 1e3, "bytes_per_s": 1e3})
+    found = points(records, slow)
+    chart, table = roofline_chart("r", found, slow), roofline_table(found, slow, identity(records, None))
+    assert chart is not None
+    assert table is not None
+    assert "a circle is MSA, hollow is backward; 4 of 4 lie above the roof" in chart.description
+    assert {row[-1].note for row in table.rows} == {"above it: the time is too short to be right"}
+    fast = environment().model_copy(update={"flops_per_s": 1e15, "bytes_per_s": 1e15})
+    good = roofline_table(points(records, fast), fast, identity(records, None))
+    assert good is not None
+    assert {row[-1].note for row in good.rows} == {""}
 
 
 def test_without_the_devices_peak_there_is_a_table_and_no_picture(build: Build) -> None:

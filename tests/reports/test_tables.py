@@ -10,7 +10,7 @@ from report_runs import NO_ENERGY, Build, Spec, pair, record
 from profiles.record import Metric
 from reports.commands import write_report
 from reports.page.tables import identity, metric_table
-from reports.rows.metrics import accuracy_rows, mean_rows, timing_rows
+from reports.rows.metrics import TIMING, accuracy_rows, mean_rows, timing_rows
 from reports.source.load import read_run
 
 METRIC_COLUMNS = (
@@ -138,6 +138,15 @@ def test_device_and_dtype_become_columns_where_records_differ() -> None:
     assert [row[4].text for row in table.rows] == ["cpu", "cuda:0"]
     assert "device" not in table.detail
     assert "dtype float32, torch 2.13.0, commit 0123456789ab" in table.detail
+
+
+def test_a_column_without_a_measured_number_is_told_in_the_unit_of_the_published() -> None:
+    gone = Metric(name="training_time", value=None, unit="s", tag="unavailable", reason="not trained to the end")
+    records = [record(Spec(values={gone.name: gone}))]
+    table = metric_table("t", "t", timing_rows(records), TIMING, identity(records, None))
+    (place,) = [n for n, column in enumerate(table.columns) if column.label == "Training time"]
+    assert [column.unit for column in table.columns[place : place + 2]] == ["h", "h"]
+    assert table.rows[0][place + 1].text == "220.7"
 
 
 def test_a_missing_number_points_at_its_reason() -> None:
