@@ -131,9 +131,14 @@ class StageClock:
         """Leave every stage above *height* and enter *cell*."""
         assert self._times is not None  # noqa: S101
         self._charge()
+        self._raise_to(height)
         self._stack[height:] = [cell]
         calls = self._times.calls
         calls[cell] = calls.get(cell, 0) + 1
+
+    def _raise_to(self, height: int) -> None:
+        """Stand in for stages around the next one that no gradient has entered: they name no output."""
+        self._stack += [self._stack[-1]] * (height - len(self._stack))
 
     def _cut(self, height: int) -> None:
         """Leave every stage above *height*."""
@@ -161,7 +166,8 @@ class StageClock:
         self._backward_base = len(self._stack)
         if self._handed_on is not None and self._handed_on[0] is loss:
             _, depth, stage = self._handed_on
-            self._stack[self._backward_base + depth :] = [BACKWARD[stage]]
+            self._raise_to(self._backward_base + depth)
+            self._stack.append(BACKWARD[stage])
         self._open_range(BACKWARD_PASS)
 
     def leave_backward(self) -> None:

@@ -142,8 +142,9 @@ def _gradient_of(cell: Cell | None) -> Cell | None:
 def _sweep(items: list[tuple[Interval, Cell | None]]) -> Timeline:
     """Cut the host's time at the borders of nested ranges and nodes; the innermost says whose it is.
 
-    Backward, what lies between two nodes goes with the first. The thread that waits for the backward pass and the one
-    that runs it are one timeline: the former does nothing else.
+    Backward, what lies between two nodes goes with the first, and so does what lies before a pass's first one: the walk
+    over the graph. The thread that waits for the backward pass and the one that runs it are one timeline: the former
+    does nothing else.
     """
     borders: list[tuple[int, int, int, Interval, Cell | None]] = []
     for number, (event, cell) in enumerate(items):
@@ -152,11 +153,18 @@ def _sweep(items: list[tuple[Interval, Cell | None]]) -> Timeline:
         borders.append((event.end_ns, 0, number, event, cell))
     borders.sort(key=lambda border: border[:3])
     stack: list[tuple[Interval, Cell]] = []
-    starts_ns, cells = [], []
+    starts_ns: list[int] = []
+    cells: list[Cell] = []
+    opened_last: Interval | None = None  # the pass that has run no node yet
     for moment_ns, opens, _, event, known in borders:
         if opens:
-            stack.append((event, _cell(event, known, stack)))
+            cell = _cell(event, known, stack)
+            if event.name.startswith(NODE) and cells and stack and stack[-1][0] is opened_last:
+                cells[-1] = cell
+            stack.append((event, cell))
+            opened_last = event if event.name == BACKWARD_PASS else None
         else:
+            opened_last = None
             closed = next(place for place in reversed(range(len(stack))) if stack[place][0] is event)
             cell = stack.pop(closed)[1]
             if event.name.startswith(NODE) and stack and stack[-1][0].name == BACKWARD_PASS:

@@ -56,6 +56,17 @@ def test_a_nested_stage_keeps_its_place_backward() -> None:
     assert times.exposed_ns[Cell("attention", "backward")] == 50
 
 
+def test_a_nested_stage_ends_backward_where_the_one_around_it_names_no_output() -> None:
+    clock = FakeClock()
+    with StageClock(clock).phase("train", 1) as times:
+        x = delay(torch.ones(3, requires_grad=True), clock, 1, 7)
+        with stage("attention"), stage("feed_forward") as inner:
+            x = inner.output(delay(inner.input(x), clock, 2, 20).sum())
+        backpropagate(x)
+    assert times.exposed_ns[Cell("feed_forward", "backward")] == 20
+    assert times.exposed_ns[Cell("unattributed", "backward")] == 7
+
+
 def test_a_pass_begins_in_the_stage_of_its_loss() -> None:
     clock = FakeClock()
     loss = torch.ones(3, requires_grad=True).sum()

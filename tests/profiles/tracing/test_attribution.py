@@ -1,6 +1,7 @@
 """Attribution of a profiler's raw intervals, on intervals made up here and on those of a real step."""
 
 from collections.abc import Callable
+from statistics import median
 
 import pytest
 import torch
@@ -58,8 +59,7 @@ def test_backward_nodes_go_to_the_stage_whose_operator_made_them() -> None:
         REST: 10 + 5 + 5 + 5,  # before, between and after
         FORWARD: 20,
         LOSS: 10,
-        REST_BACKWARD: 5,  # until the first node
-        LOSS_BACKWARD: 7,  # to the next node
+        LOSS_BACKWARD: 5 + 7,  # from the call on, and to the next node
         BACKWARD: 8 + 15 + 5 + 5,  # and what adds up the weight's gradient goes with the node before
     }
 
@@ -160,6 +160,10 @@ def network(attention_steps: int, loss_steps: int, side: int = 256, device: str 
     return step
 
 
+WINDOWS = 7
+"""The median of so many: another program that takes the processor for a moment is seen as some stage's time."""
+
+
 @pytest.mark.parametrize(("attention_steps", "loss_steps"), [(30, 10), (10, 30)])
 def test_both_routes_agree_on_a_real_step(
     attention_steps: int, loss_steps: int, tmp_path_factory: pytest.TempPathFactory
@@ -168,10 +172,12 @@ def test_both_routes_agree_on_a_real_step(
     with clock.phase("train", 1):
         for _ in range(3):
             step()
-        window = profile_steps(step, 3, clock, tmp_path_factory.mktemp("trace") / "a.pt.trace.json.gz", 1)
-    shares = {(cell.stage, cell.direction): cell.profiler_share for cell in window.cells}
-    ratio = attention_steps / loss_steps
-    assert shares["attention", "forward"] / shares["loss", "forward"] == pytest.approx(ratio, rel=0.5)
-    assert shares["attention", "backward"] / shares["loss", "backward"] == pytest.approx(ratio, rel=0.5)
-    assert window.difference < 0.02
-    assert sum(shares.values()) == pytest.approx(1)
+        path = tmp_path_factory.mktemp("trace") / "a.pt.trace.json.gz"
+        windows = [profile_steps(step, 3, clock, path, 1) for _ in range(WINDOWS)]
+    seen = [{(cell.stage, cell.direction): cell.profiler_share for cell in window.cells} for window in windows]
+    for direction in ("forward", "backward"):
+        ratio = median(shares["attention", direction] / shares["loss", direction] for shares in seen)
+        assert ratio == pytest.approx(attention_steps / loss_steps, rel=0.5)
+    assert median(window.difference for window in windows) < 0.02
+    for shares in seen:
+        assert sum(shares.values()) == pytest.approx(1)
