@@ -40,7 +40,7 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[test,tensorboard,traceinsight]'
+	$(PIP) --editable '.[test,tensorboard,traceinsight,slurm]'
 	@touch $@ $(VENV)/.bench
 
 demo: $(VENV)/.bench

@@ -1,6 +1,8 @@
 """The commands `run`, `suites`, `data` and `doctor`: words in, words out; the work is done elsewhere."""
 
+import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +14,7 @@ from rich.table import Column, Table
 
 from harness.cells import plan
 from harness.config import RunConfig, assign, build, file_table, set_key, suite_names, suite_table
+from harness.context import Launcher
 from harness.cost import by_gain, estimate, expected_images
 from harness.data.download import Wish, check_wish, download
 from harness.data.licence import OPTION, accept
@@ -22,6 +25,7 @@ from harness.directory import RunDirectory
 from harness.footprint import Extent, footprint
 from harness.launch import Outcome, resume, start, stored_configuration
 from harness.launchers.local import Local, share_processors, slots
+from harness.launchers.sbatch import slurm_options
 from harness.machine import resolve_device
 from harness.progress import Reporter, duration, seconds
 from harness.ranks import refuse_ranks
@@ -64,8 +68,24 @@ def run(
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stop when it is spent, state saved: 8h, 90m, 1h30m; exit 4.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Cells at once: on GPUs in turn, or sharing the processors.")] = 1,
+    launcher: Annotated[
+        Literal["local", "slurm"], typer.Option(help="Where cells run: here, or as jobs of a SLURM cluster.")
+    ] = "local",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Cells at once: on GPUs in turn, or sharing the processors. 1 here; in SLURM, any number."
+        ),
+    ] = None,
     ranks: Annotated[int, typer.Option(min=1, help="Processes that train one cell together, each on its GPU.")] = 1,
+    partition: Annotated[str | None, typer.Option(help="SLURM's.")] = None,
+    time: Annotated[
+        str | None, typer.Option(help="SLURM's limit for a job, which goes on in another: 8:00:00.")
+    ] = None,
+    gres: Annotated[str | None, typer.Option(help="SLURM's: gpu:1.")] = None,
+    slurm: Annotated[
+        Strings | None, typer.Option(metavar="KEY=VALUE", help="Any other of sbatch's options; repeatable.")
+    ] = None,
     no_profiler: Annotated[bool, typer.Option("--no-profiler", help="No torch.profiler windows.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the cells and what they will cost.")] = False,
 ) -> None:
@@ -91,18 +111,59 @@ def run(
         return
     budget_s = None if budget is None else seconds("--budget", budget)
     to_run = asked or stored_configuration(out)
-    to_run_on = resolve_device(to_run.device)
-    refuse_ranks(ranks, to_run_on, to_run.training.batch_size)
-    share_processors(to_run_on, jobs * ranks)
-    launcher = Local(slots(to_run.device, jobs), ranks)
+    of_slurm = _slurm_options(launcher, partition, time, gres, slurm or [])
+    chosen = _slurm(of_slurm, jobs, ranks) if launcher == "slurm" else _local(to_run, jobs or 1, ranks)
     outcome = (
-        start(asked, out, launcher, budget_s=budget_s)
+        start(asked, out, chosen, budget_s=budget_s)
         if asked and not resume_run
-        else resume(out, asked, launcher, retry_failed=retry_failed, budget_s=budget_s)
+        else resume(out, asked, chosen, retry_failed=retry_failed, budget_s=budget_s)
     )
     _show_outcome(outcome)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _local(config: RunConfig, jobs: int, ranks: int) -> Launcher:
+    """Return what runs cells on this machine, whose processors it shares among them."""
+    device = resolve_device(config.device)
+    refuse_ranks(ranks, device, config.training.batch_size)
+    share_processors(device, jobs * ranks)
+    return Local(slots(config.device, jobs), ranks)
+
+
+def _slurm(options: dict[str, str | int], jobs: int | None, ranks: int) -> Launcher:
+    """Return what runs cells as jobs of a cluster.
+
+    Raises:
+        ConfigError: submitit is not here, or no SLURM.
+
+    """
+    where = "--launcher slurm"
+    if importlib.util.find_spec("submitit") is None:
+        fix = "pip install -c constraints.txt '.[slurm]'"
+        raise ConfigError(where, got="no submitit", expected="it to be installed", fix=fix)
+    if shutil.which("sbatch") is None:
+        fix = "start it where sbatch is, or --launcher local"
+        raise ConfigError(where, got="no sbatch", expected="a machine of a SLURM cluster", fix=fix)
+    from harness.launchers.slurm import Slurm  # noqa: PLC0415 - submitit is an extra
+
+    return Slurm(options, jobs, ranks)
+
+
+def _slurm_options(
+    launcher: str, partition: str | None, time: str | None, gres: str | None, others: Strings
+) -> dict[str, str | int]:
+    """Return SLURM's options, if it is asked for.
+
+    Raises:
+        ConfigError: it is not, or one of them is not written so.
+
+    """
+    found = slurm_options(partition, time, gres, others)
+    if found and launcher != "slurm":
+        got = f"{', '.join(found)} without --launcher slurm"
+        raise ConfigError("--launcher", got=got, expected="options of the launcher", fix="--launcher slurm")
+    return found
 
 
 def configuration(suite: str | None, file: Path | None, options: dict[str, Any], settings: Strings) -> RunConfig:

@@ -65,7 +65,7 @@ def start(config: RunConfig, out: Path | None, launcher: Launcher = HERE, *, bud
     image_cache(config.data.cache)
     directory = RunDirectory(out or default_directory(config.suite))
     directory.refuse_occupied()
-    device = resolve_device(config.device)
+    device = _device(config, launcher)
     categories = _inspected(config)
     if not launcher.elsewhere:
         refuse_too_large(cells, config, categories, device, launcher.at_once)
@@ -108,7 +108,7 @@ def resume(
     cells = plan(config)
     refuse_unavailable(cells, config)
     image_cache(config.data.cache)
-    device = resolve_device(config.device)
+    device = _device(config, launcher)
     if directory.environment.exists() and not launcher.elsewhere:
         refuse_another_machine(directory, device)
     _refuse_another_program(directory, manifest)
@@ -136,6 +136,11 @@ def stored_configuration(out: Path | None) -> RunConfig:
     directory = RunDirectory(out)
     read_model(Manifest, directory.manifest)
     return build(file_table(directory.config), str(directory.config))
+
+
+def _device(config: RunConfig, launcher: Launcher) -> torch.device:
+    """Return the device of the cells; where they run elsewhere, this machine's need not have any of that name."""
+    return torch.device("cpu") if launcher.elsewhere else resolve_device(config.device)
 
 
 def _inspected(config: RunConfig) -> dict[str, Category]:

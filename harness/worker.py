@@ -10,8 +10,10 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from harness.cells import Cell, plan
@@ -122,6 +124,15 @@ def data_root(config: RunConfig, directory: RunDirectory) -> Path:
 def _reporter(*, bars: bool) -> Reporter:
     """Return whom to tell: with bars on a terminal, where no other process draws one there."""
     return Reporter() if bars else Reporter(Console(stderr=True, force_terminal=False, soft_wrap=True, markup=False))
+
+
+def tell_to_stop(pid: int) -> None:
+    """Have a worker save its state and stop; of several ranks each, since torchrun would give them half a minute."""
+    with suppress(psutil.NoSuchProcess):
+        worker = psutil.Process(pid)
+        ranks = [child for child in worker.children() if "harness.worker" in child.cmdline()]
+        for each in ranks or [worker]:
+            each.terminate()
 
 
 def stop_with_parent() -> None:

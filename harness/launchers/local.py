@@ -9,17 +9,16 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import sleep
 from typing import NamedTuple
 
-import psutil
 import torch
 
 from harness.cells import Cell
 from harness.context import Context
 from harness.result import write_results
-from harness.worker import EXIT_MACHINE, command
+from harness.worker import EXIT_MACHINE, command, tell_to_stop
 from profiles.errors import InterruptedRunError, MachineError
 
 LOOK_EVERY_S = 0.05
@@ -123,7 +122,7 @@ def _ended() -> Iterator[list[_Running]]:
     finally:
         try:
             for one in running:
-                _tell_to_stop(one.process)
+                tell_to_stop(one.process.pid)
             for one in running:
                 one.process.wait()
         except BaseException:  # asked twice: no time for saving
@@ -131,17 +130,6 @@ def _ended() -> Iterator[list[_Running]]:
                 one.process.kill()
                 one.process.wait()
             raise
-
-
-def _tell_to_stop(process: subprocess.Popen[bytes]) -> None:
-    """Have a worker save its state and stop; of several ranks each, since torchrun would give them half a minute."""
-    with suppress(psutil.NoSuchProcess):
-        ranks = [child for child in psutil.Process(process.pid).children() if "harness.worker" in child.cmdline()]
-        for each in ranks:
-            each.terminate()
-        if ranks:
-            return
-    process.terminate()
 
 
 def _settle(one: _Running, context: Context, ranks: int) -> None:

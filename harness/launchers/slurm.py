@@ -1,0 +1,219 @@
+"""Cells as jobs of a SLURM cluster: one array, a job for each cell, by submitit.
+
+A job starts the cell's worker. Ahead of its time limit, or of being preempted, it gets SIGUSR2, at which submitit has
+it save its state and queues it again; a job that is requeued or cancelled by hand gets SIGTERM, which the worker itself
+heeds. What the cells came to is read from the run's directory, which login node and compute nodes share.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import submitit
+from submitit.helpers import DelayedSubmission
+from submitit.slurm.slurm import SlurmExecutor
+
+from harness.cells import Cell
+from harness.context import Context
+from harness.progress import LINE_EVERY_S
+from harness.result import write_results
+from harness.worker import command, tell_to_stop
+from profiles.errors import ConfigError, InterruptedRunError, MachineError
+
+LOOK_EVERY_S = 1.0
+ENDING_S = 600.0
+"""How long cancelled jobs may take to save their state; SLURM's own KillWait is shorter as a rule."""
+
+REQUEUES = 10_000
+LOG_LINES = 20
+
+
+class CellJob:
+    """What a job does: run the worker of a cell, and when told have it save its state and come again."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = list(words)
+        self.pid: int | None = None
+        self._told = False
+
+    def __call__(self) -> int:
+        """Run the worker to its end; return its exit code."""
+        processors = os.environ.get("SLURM_CPUS_PER_TASK")
+        threads = {"OMP_NUM_THREADS": processors} if processors else {}
+        reading, self.writing = os.pipe()  # which closes when this process ends, so that the worker ends too
+        heeded = signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to the worker too, which inherits this
+        with os.fdopen(reading) as stdin:
+            self.pid = subprocess.Popen(self.words, stdin=stdin, env={**os.environ, **threads}).pid  # noqa: S603 - ours
+        signal.signal(signal.SIGUSR2, heeded)
+        return self._wait()
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Have the worker save its state and stop; return what to queue. submitit calls this within a signal."""
+        if self.pid is not None:
+            if not self._told:  # SLURM and srun may both signal, and a worker told twice stops at once
+                self._told = True
+                tell_to_stop(self.pid)
+            self._wait()
+        return DelayedSubmission(CellJob(self.words))
+
+    def _wait(self) -> int:
+        """Wait for the worker without a lock, which a signal could find held."""
+        assert self.pid is not None  # noqa: S101 - it was started
+        while True:
+            try:
+                ended, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # waited for already, by whom the signal interrupted
+                return 0
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            sleep(0.05)
+
+
+class Slurm:
+    """Runs cells as jobs of one array.
+
+    Args:
+        options: of sbatch, by submitit's names where it has one.
+        jobs: how many run at once, at most; absent: as many as SLURM lets.
+        ranks: processes that train one cell together.
+
+    """
+
+    elsewhere = True
+    at_once = 1
+
+    def __init__(self, options: Mapping[str, str | int], jobs: int | None, ranks: int = 1) -> None:
+        self._options = options
+        self._jobs = jobs
+        self._ranks = ranks
+
+    def __call__(self, cells: list[Cell], context: Context) -> None:
+        """Run *cells*, which are to be done; go on when one fails.
+
+        Raises:
+            ConfigError: SLURM refuses the jobs.
+            InterruptedRunError: someone asked to stop, or cancelled a job; the state is saved.
+
+        """
+        if not cells:
+            return
+        jobs = self._submitted(cells, context)
+        context.reporter.say(f"{len(cells)} jobs: {', '.join(jobs.values())}; logs in {_logs(context)}")
+        stopped: list[str] = []
+        with _cancelled_at_end(jobs, context):
+            watch = _Watch(context)
+            while jobs:
+                sleep(LOOK_EVERY_S)
+                context.interrupt.check()
+                states = queued(jobs.values())
+                for cell, job in list(jobs.items()):
+                    watch.look(cell, states.get(job, "gone"))
+                    if job not in states or _is_over(cell, context):
+                        del jobs[cell]
+                        stopped += _settle(cell, job, context)
+        if stopped:
+            message = f"jobs ended before their cells did, their state saved: {', '.join(stopped)}"
+            raise InterruptedRunError(message)
+
+    def _submitted(self, cells: list[Cell], context: Context) -> dict[Cell, str]:
+        """Submit an array; return the job of each cell."""
+        executor = SlurmExecutor(folder=_logs(context), max_num_timeout=REQUEUES)
+        known = executor._valid_parameters()  # noqa: SLF001 - the only list of them there is
+        parameters: dict[str, Any] = {key: value for key, value in self._options.items() if key in known}
+        parameters["additional_parameters"] = {
+            "requeue": True,
+            **{key: value for key, value in self._options.items() if key not in known},
+        }
+        executor.update_parameters(
+            job_name=context.run, array_parallelism=self._jobs or len(cells), stderr_to_stdout=True, **parameters
+        )
+        root = context.directory.root.absolute()
+        words = [command(sys.executable, root, cell, together=1, ranks=self._ranks) for cell in cells]
+        try:
+            with executor.batch():
+                jobs = [executor.submit(CellJob(each)) for each in words]
+        except submitit.core.utils.FailedJobError as error:
+            where, fix = "--launcher slurm", "change --partition, --time, --gres or --slurm"
+            raise ConfigError(where, got=str(error), expected="jobs that SLURM takes", fix=fix) from error
+        return {cell: job.job_id for cell, job in zip(cells, jobs, strict=True)}
+
+
+class _Watch:
+    """Tells what becomes of the cells, from the run's directory: each change of a job, each epoch now and then."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._seen: dict[Cell, tuple[str, int]] = {}
+        self._told_at: dict[Cell, float] = {}
+
+    def look(self, cell: Cell, state: str) -> None:
+        """Look at a cell whose job is in *state*, and say what is new."""
+        now = (state, _epochs(cell, self._context))
+        before = self._seen.get(cell)
+        if now == before:
+            return
+        is_new_state = before is None or before[0] != state
+        if is_new_state or monotonic() - self._told_at.get(cell, 0.0) >= LINE_EVERY_S:
+            self._seen[cell], self._told_at[cell] = now, monotonic()
+            self._context.reporter.say(f"{cell.name}: {state.lower()}, {now[1]} epochs done")
+
+
+def _logs(context: Context) -> Path:
+    return context.directory.root.absolute() / "slurm"
+
+
+def _is_over(cell: Cell, context: Context) -> bool:
+    return context.directory.cell(cell.name).status() in {"done", "failed"}
+
+
+def _epochs(cell: Cell, context: Context) -> int:
+    """Count the finished epochs of a cell: the lines of its table, but for the head."""
+    return context.directory.cell(cell.name).epochs.read_bytes().count(b"\n") - 1
+
+
+def _settle(cell: Cell, job: str, context: Context) -> list[str]:
+    """Take note of a job that ended; return its cell's name if the cell has not, but has saved its state."""
+    folder = context.directory.cell(cell.name)
+    status = folder.status()
+    if status == "running":  # it had no time to say so itself
+        folder.fail(f"job {job} ended without a word; its last lines: {_last_lines(job, context)}")
+    if status in {"running", "failed"}:
+        context.reporter.say(f"{cell.name} failed (job {job}); see {_logs(context)}")
+    write_results(context.directory, context.cells)
+    return [cell.name] if status == "pending" else []
+
+
+def _last_lines(job: str, context: Context) -> str:
+    log = _logs(context) / f"{job}_0_log.out"
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else "no log"
+    return " | ".join(text.splitlines()[-LOG_LINES:])
+
+
+def queued(jobs: Iterable[str]) -> dict[str, str]:
+    """Return the states of those of *jobs* that SLURM has not done with."""
+    words = ["squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(jobs)}"]
+    answer = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words, our jobs
+    if answer.returncode != 0 and "Invalid job id" not in answer.stderr:
+        message = f"squeue: {answer.stderr.strip()}"
+        raise MachineError(message)
+    return dict(line.split() for line in answer.stdout.splitlines())
+
+
+@contextmanager
+def _cancelled_at_end(jobs: Mapping[Cell, str], context: Context) -> Iterator[None]:
+    """At the end, cancel the jobs that are left, and wait while they save their state."""
+    try:
+        yield
+    finally:
+        if jobs:
+            context.reporter.say(f"cancelling {len(jobs)} jobs, which save their state")
+            subprocess.run(["scancel", *jobs.values()], check=False)  # noqa: S603, S607 - our jobs
+            limit = monotonic() + ENDING_S
+            while queued(jobs.values()) and monotonic() < limit:
+                sleep(LOOK_EVERY_S)

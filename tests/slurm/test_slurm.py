@@ -1,0 +1,156 @@
+"""Cells as jobs of a real SLURM: an array, one job requeued, one preempted, one cancelled; a local run's numbers."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from harness.launchers.sbatch import minutes, slurm_options
+from profiles.errors import ConfigError
+from tests.harness.commands import BENCH, bench, computed
+from tests.harness.conftest import tiny_table
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+
+JOBS = ("--launcher", "slurm", "--time", "10", "--slurm", "cpus-per-task=1")
+
+
+def written(path: Path, generated: Path, **training: Any) -> Path:
+    """Write the configuration of four cells."""
+    path.write_text(tomli_w.dumps(tiny_table(generated, **training)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a configuration of four cells whose training leaves time to be stopped in."""
+    return written(tmp_path_factory.mktemp("slurm-runs") / "tiny.toml", generated, max_epochs=40, patience=40)
+
+
+@pytest.fixture(scope="module")
+def local(config: Path) -> Path:
+    """Return the same run without SLURM."""
+    run = config.parent / "local"
+    done = bench("run", "--config", str(config), "--out", str(run))
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def submitted(config: Path, run: Path) -> subprocess.Popen[str]:
+    words = [*BENCH, "run", "--config", str(config), "--out", str(run), *JOBS]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def wait_until(holds: Callable[[], bool], going: subprocess.Popen[str]) -> None:
+    limit = time.monotonic() + 300
+    while not holds():
+        assert going.poll() is None, going.communicate()
+        assert time.monotonic() < limit, squeue()
+        time.sleep(0.02)
+
+
+def squeue() -> list[str]:
+    words = ["squeue", "--noheader", "--array", "--format=%i"]
+    return sorted(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+
+
+def trains(run: Path, cell: str) -> Callable[[], bool]:
+    """Return whether a cell has trained an epoch, and has more to train."""
+    epochs = run / "cells" / cell / "seed0" / "epochs.csv"
+    return lambda: epochs.exists() and 2 <= epochs.read_bytes().count(b"\n") < 30
+
+
+def events(run: Path, cell: str) -> list[str]:
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return [line["status"] for line in lines if line["event"] == "cell_stop" and cell in line["cell"]]
+
+
+def scontrol(*words: str) -> None:
+    subprocess.run(words, check=True)
+
+
+def test_an_array_whose_jobs_are_requeued_and_preempted_gives_the_numbers_of_a_local_run(
+    slurm: None, config: Path, local: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    going = submitted(config, run)
+    wait_until(trains(run, "weave/msa-fast"), going)
+    first = squeue()[0]
+    scontrol("scontrol", "requeue", first)  # as an administrator would: SIGTERM, and once more from the beginning
+    wait_until(trains(run, "weave/mlsa-fast"), going)
+    scontrol("scancel", "--signal=USR2", f"{first.replace('_0', '_1')}.0")  # as SLURM would ahead of a limit
+    stdout, stderr = going.communicate(timeout=600)
+    assert going.returncode == 0, stderr
+    assert computed(run) == computed(local)
+    assert events(run, "weave/msa-fast") == ["interrupted", "done"]
+    assert events(run, "weave/mlsa-fast") == ["interrupted", "done"]
+    assert "4 jobs" in stderr
+    assert "weave/msa-fast/seed0: running" in stderr
+    assert stdout.count("done") >= 4
+    assert (run / "environment.json").exists()
+
+
+def test_a_cancelled_job_saves_its_state_and_the_run_resumes(
+    slurm: None, config: Path, local: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    going = submitted(config, run)
+    wait_until(trains(run, "weave/msa-fast"), going)
+    scontrol("scancel", squeue()[0])
+    _, stderr = going.communicate(timeout=600)
+    assert going.returncode == 130, stderr
+    assert "jobs ended before their cells did, their state saved: weave/msa-fast/seed0" in stderr
+    done = bench("run", "--resume", "--out", str(run))
+    assert done.returncode == 0, done.stderr
+    assert computed(run) == computed(local)
+
+
+def test_a_launcher_told_to_stop_cancels_its_jobs_and_leaves_a_run_that_resumes(
+    slurm: None, config: Path, local: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    going = submitted(config, run)
+    wait_until(trains(run, "weave/msa-fast"), going)
+    going.send_signal(signal.SIGINT)
+    _, stderr = going.communicate(timeout=600)
+    assert going.returncode == 130, stderr
+    assert not squeue()
+    done = bench("run", "--resume", "--out", str(run), *JOBS)
+    assert done.returncode == 0, done.stderr
+    assert computed(run) == computed(local)
+
+
+def test_what_slurm_refuses_is_one_line(slurm: None, config: Path, tmp_path: Path) -> None:
+    done = bench("run", "--config", str(config), "--out", str(tmp_path / "run"), *JOBS, "--partition", "nowhere")
+    assert done.returncode == 2, done.stderr
+    assert "--launcher slurm" in done.stderr.splitlines()[-1]
+    assert "invalid partition" in done.stderr.splitlines()[-1]
+
+
+def test_options_of_slurm_need_its_launcher(config: Path) -> None:
+    done = bench("run", "--config", str(config), "--partition", "all")
+    assert done.returncode == 2
+    assert "partition without --launcher slurm" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("90", 90), ("1:30", 2), ("8:00:00", 480), ("1-12", 2160), ("1-00:30", 1470), ("2-03:04:05", 3065),
+])  # fmt: skip
+def test_times_are_read_as_sbatch_does(text: str, expected: int) -> None:
+    assert minutes(text) == expected
+
+
+def test_options_are_checked() -> None:
+    assert slurm_options("a", "10", "gpu:1", ["cpus-per-task=4", "account=lab"]) == {
+        "partition": "a", "gres": "gpu:1", "time": 10, "cpus_per_task": 4, "account": "lab",
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="--slurm: got 'account'; expected KEY=VALUE"):
+        slurm_options(None, None, None, ["account"])
+    with pytest.raises(ConfigError, match="--time: got 'soon'"):
+        slurm_options(None, "soon", None, [])
