@@ -8,6 +8,7 @@ from statistics import median
 from profiles.bounds import CLOCK_BOUND, LATER_BOUND, RESIDUAL_BOUND, ROUTES_BOUND, UNATTRIBUTED_BOUND
 from profiles.record import CellRecord, Observation
 from profiles.spread import spread
+from reports.page.ranks import ranks_table
 from reports.page.tables import Column, Entry, Identity, Reasons, Table, quantity, text
 from reports.rows.details import (
     NOT_HELD,
@@ -33,6 +34,7 @@ def tables(records: list[CellRecord], who: Identity) -> list[Table]:
         steps_table(records, who),
         routes_table(records, who),
         windows_table(records, who),
+        ranks_table(records, who),
     )
     return [table for table in found if table.rows]
 

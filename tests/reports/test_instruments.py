@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from report_runs import NO_RESOURCE, NO_WINDOW, SHARES, Build, Spec, look, made_old, pair, record
 
-from profiles.record import CellRecord, ProfilerWindow, StepTime
+from profiles.record import CellRecord, ProfilerWindow, RankTotal, StepTime
 from reports.claims.verdicts import claim_rows
 from reports.commands import write_report
 from reports.page import breakdown, instruments
 from reports.page.answer import answers
 from reports.page.listings import caveats, cells_table
+from reports.page.ranks import ranks_table
 from reports.page.tables import Entry, Table, identity
 from reports.rows import details
 from reports.source.load import read_run
@@ -251,3 +252,22 @@ def test_nothing_that_an_older_record_lacks_is_shown_as_zero(build: Build, tmp_p
     train = breakdown.stage_table("train", found.records, identity(found.records, None))
     assert train is not None
     assert {row[8].text for row in train.rows} == {"unavailable"}
+
+
+def test_ranks_are_summed_and_the_slowest_is_named() -> None:
+    totals = (
+        RankTotal(
+            phase="train", stage="attention", direction="backward", summed_s=30.0, slowest_s=20.0, slowest_rank=1
+        ),
+        RankTotal(phase="train", stage="transfer", direction="none", summed_s=0.0, slowest_s=0.0, slowest_rank=0),
+    )
+    several = record(Spec()).model_copy(update={"ranks": 2, "rank_totals": totals})
+    rows = table(ranks_table, [record(Spec()), several])
+    assert [row["Stage"].text for row in rows] == ["attention", "transfer"]
+    assert (rows[0]["All ranks"].text, rows[0]["All ranks"].note) == ("30.00", "n\u00a02")
+    assert (rows[0]["Slowest rank"].text, rows[0]["Slowest rank"].note) == ("20.00", "rank 1")
+    assert rows[0]["Slowest / mean"].text == "1.33"
+    assert rows[1]["Slowest / mean"].missing
+    assert "ranks" not in [
+        each.ident for each in instruments.tables([record(Spec())], identity([record(Spec())], None))
+    ]
