@@ -7,6 +7,7 @@ for experiments: 0.15 makes it 15 % slower.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from time import process_time_ns
 
@@ -32,13 +33,22 @@ def main(name: str) -> None:
     widths = (WIDTH // 2, WIDTH // 2, WIDTH) if kernel.narrow else (WIDTH,) * 3
     leaves = [torch.randn(WINDOWS, TOKENS, HEADS, width, requires_grad=True) for width in widths]
     gradient_bthe = torch.randn(WINDOWS, TOKENS, HEADS, WIDTH)
-    for line in sys.stdin:
-        started_ns = process_time_ns()
+
+    def work() -> None:
         torch.autograd.grad(mix(leaves[0], leaves[1], leaves[2]), leaves, gradient_bthe, allow_unused=True)
-        end_ns = process_time_ns() + round(float(line) * (process_time_ns() - started_ns))
-        while process_time_ns() < end_ns:
-            pass
-        print(process_time_ns() - started_ns, flush=True)
+
+    for line in sys.stdin:
+        print(timed(work, float(line)), flush=True)
+
+
+def timed(work: Callable[[], object], slower: float) -> int:
+    """Return the nanoseconds that a work takes, prolonged by a part of it."""
+    started_ns = process_time_ns()
+    work()
+    end_ns = process_time_ns() + round(slower * (process_time_ns() - started_ns))
+    while process_time_ns() < end_ns:
+        pass
+    return process_time_ns() - started_ns
 
 
 if __name__ == "__main__":
