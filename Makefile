@@ -35,11 +35,13 @@ help:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+KERNEL := $(wildcard models/attention/linear_kernel.[ch])
+
+$(VENV)/.bench: pyproject.toml constraints.txt $(KERNEL) | $(BIN)/python
 	$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.test: pyproject.toml constraints.txt $(KERNEL) | $(BIN)/python
 	$(PIP) --editable '.[test,tensorboard,traceinsight,slurm]'
 	@touch $@ $(VENV)/.bench
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harness.kernels import formulas
-from models.attention import library
+from models.attention import compiled, library
 from models.attention.sizes import Sizes
 from models.attention.table import VARIANTS, Backend
 
@@ -66,6 +66,10 @@ def _between_projections(name: str, backend: Backend) -> Callable[[Sizes], tuple
     return build
 
 
+def _compiled(_: Sizes) -> tuple[Mix, nn.Module]:
+    return compiled.compiled_linear_attention, nn.Module()
+
+
 def _eager_softmax(_: Sizes) -> tuple[Mix, nn.Module]:
     """Build softmax attention of plain operations."""
 
@@ -105,6 +109,12 @@ def _needs_library_and_float32(device: torch.device, dtype: torch.dtype) -> str 
     return _needs_library(device, dtype) or why
 
 
+def _needs_compiled(device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type != "cpu" or dtype not in compiled.DTYPES:
+        return "the C kernel is for CPUs"
+    return f"the C kernel was not built: {compiled.missing}" if compiled.missing else None
+
+
 def _quadratic(tokens: int, width: int) -> int:
     return 2 * tokens * tokens * width
 
@@ -140,6 +150,7 @@ KERNELS: dict[str, Kernel] = {
         unavailable=_needs_library
     ),
     "linear native": Kernel("linear", _between_projections("mlsa", "native"), formulas.linear, _linear),
+    "linear compiled": Kernel("linear", _compiled, formulas.linear, _linear, unavailable=_needs_compiled),
     "linear eager": Kernel("linear", _between_projections("mlsa", "eager"), formulas.linear, _linear),
     "linear fused": Kernel("linear", _between_projections("mlsa", "fused"), formulas.linear, _smaller),
     "linear fast-transformers": Kernel(

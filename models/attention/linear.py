@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
+from models.attention import compiled
 from models.attention.fused import STABILIZER, fused_linear_attention
 from models.attention.sizes import Sizes
 
@@ -28,11 +29,13 @@ def eager_linear_attention(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Te
 
 def linear_attention(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
     """Mix by what is fastest where this runs."""
+    if compiled.serves(q_bthe):
+        return compiled.compiled_linear_attention(q_bthe, k_bthe, v_bthe)
     return (fused_linear_attention if fused_wins(q_bthe) else eager_linear_attention)(q_bthe, k_bthe, v_bthe)
 
 
 def fused_wins(q_bthe: Tensor) -> bool:
-    """Say whether the fused program was measured to be the faster one for such queries, forward and backward.
+    """Say whether the fused program was measured to be faster than the eager one for such queries, both directions.
 
     It was on CPUs in float32; `torch.compile` fuses the other one itself.
     """

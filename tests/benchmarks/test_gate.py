@@ -2,6 +2,8 @@
 
 import math
 import random
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -46,10 +48,33 @@ def test_a_noisy_machine_does_not_hide_fifteen_percent_nor_invent_them() -> None
 
 @pytest.mark.slow
 def test_a_worker_answers_with_the_time_of_its_work_and_ends_with_the_gate() -> None:
-    with gate.worker(HERE, "fastformer", "native") as process:
+    with gate.worker(HERE, "fastformer native") as process:
         assert gate.ask(process) > 0
         assert gate.ask(process, slower=0.5) > 0
     assert process.returncode == 0
+
+
+def test_the_processes_of_a_checkout_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, float]] = []
+    monkeypatch.setattr(gate, "ask", lambda process, slower: asked.append((process, slower)))
+    workers = gate.Workers(["one", "other"])  # type: ignore[list-item]
+    for slower in (0.0, 0.1, 0.2):
+        workers.ask(slower)
+    assert asked == [("one", 0.0), ("other", 0.1), ("one", 0.2)]
+
+
+@pytest.mark.slow
+def test_being_put_aside_or_waiting_is_no_part_of_the_time() -> None:
+    with gate.worker(HERE, "fastformer native") as process:
+        gate.ask(process)
+        process.send_signal(signal.SIGSTOP)
+        assert process.stdin is not None
+        process.stdin.write("0\n")
+        process.stdin.flush()
+        time.sleep(2.0)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) < 2e9
 
 
 @pytest.mark.slow
@@ -59,8 +84,15 @@ def test_a_checkout_without_the_attention_is_not_comparable(tmp_path: Path, capf
 
 
 @pytest.mark.slow
+def test_a_checkout_without_the_kernel_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    with gate.worker(HERE, "no such") as process, pytest.raises(EOFError):
+        gate.ask(process)
+    assert "has no kernel 'no such'" in capfd.readouterr().err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "code"), [(1.0, 0), (1.2, gate.REGRESSION)])
 def test_the_exit_code_tells(value: float, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "ATTENTIONS", [("fastformer", "native")])
+    monkeypatch.setattr(gate, "KERNELS", ["fastformer native"])
     monkeypatch.setattr(gate, "compare", lambda *_: Ratio(value, value - 0.01, value + 0.01, 30))
     assert gate.main([str(HERE), str(HERE)]) == code

@@ -51,7 +51,7 @@ class Meter(NoMeter):
         return Reading(energy_j=self.energy_j)
 
 
-def shape(tokens: int, windows: int = 3, width: int = 8, dtype: torch.dtype = torch.float32) -> Shape:
+def shape(tokens: int, windows: int = 3, width: int = 16, dtype: torch.dtype = torch.float32) -> Shape:
     return Shape(windows, tokens, 2, width, dtype, CPU)
 
 
@@ -63,7 +63,7 @@ def turns(works: dict[str, object], **_: object) -> Rounds:
 @pytest.mark.parametrize("direction", ["forward", "forward + backward"])
 @pytest.mark.parametrize(("name", "dtype"), BUILT)
 def test_every_kernel_is_right(name: str, dtype: torch.dtype, direction: str) -> None:
-    for tokens in (8, 9, 13):
+    for tokens in (8, 16, 17):
         mix, module = sweep._built(KERNELS[name], shape(tokens, dtype=dtype))
         found = error_of(KERNELS[name], mix, module, shape(tokens, dtype=dtype), direction)  # type: ignore[arg-type]
         assert found <= sweep.TOLERANCE[dtype]
@@ -91,7 +91,7 @@ def test_a_wrong_result_has_no_time(
 
 def test_only_the_last_window_being_wrong_is_seen() -> None:
     def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        mixed = KERNELS["softmax eager"].build(Sizes(16, 2, 9))[0](q, k, v).clone()
+        mixed = KERNELS["softmax eager"].build(Sizes(32, 2, 9))[0](q, k, v).clone()
         mixed[-1] *= 2
         return mixed
 
@@ -100,14 +100,16 @@ def test_only_the_last_window_being_wrong_is_seen() -> None:
 
 def test_a_wrong_gradient_is_seen() -> None:
     def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return KERNELS["softmax eager"].build(Sizes(16, 2, 9))[0](q, k.detach() + (k - k.detach()) * 2, v)
+        return KERNELS["softmax eager"].build(Sizes(32, 2, 9))[0](q, k.detach() + (k - k.detach()) * 2, v)
 
     assert error_of(KERNELS["softmax eager"], mix, torch.nn.Module(), shape(9), "forward") < 1e-5
     assert error_of(KERNELS["softmax eager"], mix, torch.nn.Module(), shape(9), "forward + backward") > 0.5
 
 
 @pytest.mark.parametrize("tokens", [8, 20])
-@pytest.mark.parametrize("name", [name for name in ON_CPU if not name.endswith(("flash", "fast-transformers"))])
+@pytest.mark.parametrize(
+    "name", [name for name in ON_CPU if not name.endswith(("flash", "fast-transformers", "compiled"))]
+)
 def test_the_operations_are_those_that_torch_counts(name: str, tokens: int) -> None:
     of = shape(tokens)._replace(device=torch.device("meta"))
     with torch.device("meta"):
@@ -119,14 +121,14 @@ def test_the_operations_are_those_that_torch_counts(name: str, tokens: int) -> N
 
 
 def test_bytes_are_arguments_and_results_once_each() -> None:
-    q_bytes = 3 * 9 * 2 * 8 * 4
+    q_bytes = 3 * 9 * 2 * 16 * 4
     assert cost_of(KERNELS["linear eager"], shape(9), "forward")[1] == 4 * q_bytes
     assert cost_of(KERNELS["linear eager"], shape(9), "forward + backward")[1] == 11 * q_bytes
     assert cost_of(KERNELS["feature native"], shape(9), "forward")[1] == 3 * q_bytes
 
 
 def test_what_does_not_fit_is_skipped_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**20}))
+    monkeypatch.setattr(sweep.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**21}))
     large = shape(400, windows=1)
     rows, _ = sweep_shape(["softmax eager", "linear fused"], large, "forward", RATES, NoMeter(), 0.0, turns)
     assert "more than half" in rows[0].reason

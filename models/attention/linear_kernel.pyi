@@ -1,0 +1,30 @@
+def mix(
+    windows: int,
+    tokens: int,
+    heads: int,
+    width: int,
+    stabilizer: float,
+    threads: int,
+    q: int,
+    k: int,
+    v: int,
+    out: int,
+    /,
+) -> None: ...
+def back(
+    windows: int,
+    tokens: int,
+    heads: int,
+    width: int,
+    stabilizer: float,
+    threads: int,
+    q: int,
+    k: int,
+    v: int,
+    gradient: int,
+    dq: int,
+    dk: int,
+    dv: int,
+    /,
+) -> None: ...
+def use(name: str, /) -> bool: ...
