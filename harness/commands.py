@@ -26,11 +26,10 @@ from harness.footprint import Extent, footprint
 from harness.launch import Outcome, resume, start, stored_configuration
 from harness.launchers.local import Local, share_processors, slots
 from harness.launchers.sbatch import slurm_options
-from harness.machine import resolve_device
+from harness.machine import described, resolve_device
 from harness.progress import Reporter, duration, seconds
 from harness.ranks import refuse_ranks
 from harness.synthesize import GENERATED, LARGEST_SIDE, MOST_IMAGES, SyntheticConfig, check, synthesize
-from profiles.environment import environment
 from profiles.errors import ConfigError
 from profiles.rate import matmul_flops_per_s
 from profiles.record import CellRecord, CellStatus, read_model
@@ -321,7 +320,7 @@ def doctor() -> None:
     Example: bench doctor
     """
     device = resolve_device("auto")
-    here = environment(device)
+    here = described(device)
     table = Table("what", "available", "detail", box=None)
     for capability in (*here.capabilities, *probe(device)):
         table.add_row(capability.name, "yes" if capability.available else "no", capability.detail)

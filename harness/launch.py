@@ -20,12 +20,11 @@ from harness.footprint import refuse_too_large
 from harness.interrupt import Interrupt, listening
 from harness.launchers.here import Here
 from harness.locks import held
-from harness.machine import refuse_another_machine, resolve_device
+from harness.machine import measured, refuse_another_machine, resolve_device
 from harness.progress import Reporter
 from harness.result import write_results
 from harness.synthesize import synthesize
 from harness.version import version
-from profiles.environment import measured_environment
 from profiles.errors import ConfigError, InterruptedRunError, MachineError, RunDirectoryError
 from profiles.record import Manifest, RunStatus, read_model
 
@@ -184,7 +183,7 @@ def _describe(directory: RunDirectory, config: RunConfig, cells: list[Cell], dev
     program = version()
     write_atomically(directory.config, config.to_toml().encode())
     if device is not None:
-        write_model(directory.environment, measured_environment(device))
+        write_model(directory.environment, measured(device))
     for cell in cells:
         directory.cell(cell.name).create()
     write_results(directory, cells)

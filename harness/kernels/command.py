@@ -16,9 +16,9 @@ from rich.table import Table
 from harness.kernels.crossover import Point, crossover
 from harness.kernels.sweep import LENGTHS, TOKENS, Shape, shapes, sweep_shape
 from harness.kernels.table import KERNELS
-from harness.machine import resolve_device
+from harness.machine import described, resolve_device
 from harness.version import version
-from profiles.environment import environment, sources
+from profiles.environment import sources
 from profiles.errors import ConfigError, NothingMeasuredError
 from profiles.files import replacing
 from profiles.kernels import Crossover, Direction, KernelRow, KernelsRecord
@@ -130,7 +130,7 @@ def _measure(
             sys.stderr.write(f"{dtype}, {direction}, {shape.tokens} tokens: {perf_counter() - started:.0f} s\n")
     return KernelsRecord(
         commit=version().commit,
-        environment=environment(device),
+        environment=described(device),
         heads=HEADS,
         head_width=HEAD_WIDTH,
         peak_flops_per_s=peak,

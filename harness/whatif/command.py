@@ -15,7 +15,7 @@ from harness.commands import Strings, configuration, out_console
 from harness.config import RunConfig
 from harness.dataset import Category, read_category
 from harness.launch import default_directory, stored_configuration
-from harness.machine import resolve_device
+from harness.machine import measured, resolve_device
 from harness.progress import Reporter
 from harness.synthesize import synthesize
 from harness.version import version
@@ -24,7 +24,6 @@ from harness.whatif.job import Job
 from harness.whatif.measure import ORDER, SHARES, Bench, Found, Section, measure
 from harness.whatif.project_command import check, project_all
 from harness.whatif.projecting import Wish
-from profiles.environment import measured_environment
 from profiles.errors import ConfigError, RunDirectoryError
 from profiles.files import replacing
 from profiles.record import Environment, write_csv
@@ -104,7 +103,7 @@ def whatif(
     boards = [where] if where.type == "cuda" else []
     with _categories(config) as categories, torch.random.fork_rng(boards):  # to measure a rate draws numbers too
         folder = _made(out or (run / "whatif" if run else default_directory(f"whatif-{config.suite}")))
-        here = measured_environment(where)
+        here = measured(where)
         job = Job(cells, config, categories, where, here, budget, folder)
         if projection:
             project_all(job, wish)

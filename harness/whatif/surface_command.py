@@ -7,12 +7,11 @@ import typer
 from rich.table import Table
 
 from harness.commands import out_console
-from harness.machine import resolve_device
+from harness.machine import described, resolve_device
 from harness.progress import Reporter
 from harness.version import version
 from harness.whatif.surface import HEAD_WIDTH, LINEAR, SIDES, SOFTMAX, WIDTHS, overtakes, surface
 from models.attention import library
-from profiles.environment import environment
 from profiles.errors import ConfigError
 from profiles.files import replacing
 from profiles.record import write_csv
@@ -52,7 +51,7 @@ def attention_surface(
     reporter.end()
     _show(rows)
     if out is not None:
-        here = environment(where)
+        here = described(where)
         record = SurfaceRecord(
             commit=version().commit,
             dtype="float32",

@@ -21,6 +21,7 @@ from harness.cost import by_gain
 from harness.directory import RunDirectory
 from harness.evaluation import Reconstructor
 from harness.launch import Outcome, resume, start
+from harness.machine import KERNEL_IN_C
 from harness.pipelines.parts import Batch, Images
 from harness.training import Trainer
 from models.windows import Windows
@@ -580,6 +581,17 @@ def test_resuming_on_another_machine_is_refused(finished: Outcome, tmp_path: Pat
     environment = json.loads((copy / "environment.json").read_text())
     (copy / "environment.json").write_text(json.dumps({**environment, "cpu": "Abacus", "device_name": "Abacus"}))
     with pytest.raises(RunDirectoryError, match="expected Abacus, on which the run began; fix: resume it there"):
+        resume(copy, None, retry_failed=False)
+
+
+def test_resuming_with_other_kernels_is_refused(finished: Outcome, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished.directory, tmp_path / "copy")
+    environment = json.loads((copy / "environment.json").read_text())
+    for capability in environment["capabilities"]:
+        if capability["name"] == KERNEL_IN_C:
+            capability["available"] = not capability["available"]
+    (copy / "environment.json").write_text(json.dumps(environment))
+    with pytest.raises(RunDirectoryError, match="linear attention in C, with which the run began; fix: install it"):
         resume(copy, None, retry_failed=False)
 
 

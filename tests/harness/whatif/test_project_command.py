@@ -172,7 +172,7 @@ def test_what_is_asked_changes_what_it_names_and_nothing_else() -> None:
 def test_wrong_use_is_refused_before_anything_is_measured(
     generated: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str], message: str
 ) -> None:
-    monkeypatch.setattr(command, "measured_environment", None)
+    monkeypatch.setattr(command, "measured", None)
     with pytest.raises(ConfigError, match=message):
         whatif("--project", *words(generated), "--pipeline", "thesis", *wrong)
 
