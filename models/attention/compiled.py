@@ -96,6 +96,17 @@ _OPERATORS.impl("linear_attention", _mix, "CPU")  # type: ignore[no-untyped-call
 _OPERATORS.impl("linear_attention_back", _back, "CPU")  # type: ignore[no-untyped-call]
 
 
+@torch.library.register_fake("inpainting::linear_attention", lib=_OPERATORS)  # type: ignore[untyped-decorator]
+def _mix_shape(q_bthe: Tensor, *_: Tensor) -> Tensor:
+    """Return what `_mix` would, without contents, for who only counts memory."""
+    return torch.empty_like(q_bthe)
+
+
+@torch.library.register_fake("inpainting::linear_attention_back", lib=_OPERATORS)  # type: ignore[untyped-decorator]
+def _back_shape(q_bthe: Tensor, *_: Tensor) -> Tensor:
+    return q_bthe.new_empty(3, *q_bthe.shape)
+
+
 @register_flop_formula(torch.ops.inpainting.linear_attention)
 def _mix_flops(q_shape: torch.Size, *_: object, **__: object) -> int:
     """Count two products with a summary, and the normalizer."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.attention import compiled, linear, linear_kernel
@@ -153,3 +154,15 @@ def test_what_it_does_not_serve_is_refused() -> None:
 def test_where_it_was_not_built_torch_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "missing", "no compiler")
     assert "Fused" in type(linear_attention(*inputs(1, 9, 2, 16)).grad_fn).__name__
+
+
+def test_shapes_are_known_without_contents() -> None:
+    """Who estimates memory runs a model on tensors that hold nothing."""
+    real = [torch.randn(2, 5, 3, 16, requires_grad=True) for _ in range(3)]
+    compiled_linear_attention(*real).sum().backward()
+    with FakeTensorMode():
+        fake = [torch.randn(2, 5, 3, 16, requires_grad=True) for _ in range(3)]
+        mixed = compiled_linear_attention(*fake)
+        mixed.sum().backward()
+    assert mixed.shape == real[0].shape
+    assert [each.grad.shape for each in fake if each.grad is not None] == [each.shape for each in real]
