@@ -26,8 +26,8 @@ def tables(root: Path, *energy: EnergyRow) -> Tables:
     return Rows(stages, epochs, [], energy).written(root)
 
 
-def metrics(tables: Tables, time_per_epoch: Metric = MEASURED) -> dict[str, Metric]:
-    return {metric.name: metric for metric in energy_metrics(tables, "cuda:0", time_per_epoch)}
+def metrics(tables: Tables, time_per_epoch: Metric = MEASURED, *others: str) -> dict[str, Metric]:
+    return {metric.name: metric for metric in energy_metrics(tables, {"cuda:0", *others}, time_per_epoch)}
 
 
 KNOWN = [row("train", epoch, 1000.0 + epoch) for epoch in (0, 1, 2, 3)] + [
@@ -68,6 +68,17 @@ def test_a_few_measured_steps_are_extended_as_their_time_is(tmp_path: Path) -> N
     assert found["energy_per_epoch"].value == pytest.approx(1200.0 / 16.0 * 1600.0)
     assert (found["energy_per_epoch"].tag, found["energy_per_epoch"].n) == ("estimated", 8)
     assert found["training_energy"].reason == "not trained to the stopping rule (training.measured_steps)"
+
+
+def test_energy_of_all_ranks_devices_is_summed_and_extended_by_the_time_of_one(tmp_path: Path) -> None:
+    beside = [each._replace(device="cuda:1", energy_j=2 * each.energy_j) for each in KNOWN if each.energy_j is not None]
+    found = metrics(tables(tmp_path, *KNOWN, *beside), MEASURED, "cuda:1")
+    assert found["energy_per_epoch"].value == 3 * 1102.0
+    assert found["training_energy"].value == pytest.approx(3 * 4306.0)
+    estimated = MEASURED.model_copy(update={"tag": "estimated", "value": 1600.0})
+    short = [row("train", 1, 1000.0), row("train", 1, 500.0, "cuda:1")]
+    extended = metrics(tables(tmp_path, *short), estimated, "cuda:1")["energy_per_epoch"].value
+    assert extended == pytest.approx(1500.0 / 8.0 * 1600.0)
 
 
 def test_a_phase_in_two_stretches_is_one_epoch_and_both_energies(tmp_path: Path) -> None:
