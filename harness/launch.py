@@ -114,7 +114,7 @@ def resume(
     with held(directory.root / "lock"), listening(budget_s) as interrupt:
         _mend(directory, cells, retry_failed=retry_failed)
         statuses = [directory.cell(cell.name).status() for cell in cells]
-        if not {"pending", "running"} & set(statuses):
+        if not {"pending", "running"} & set(statuses) and manifest.status in {"done", "failed"}:
             return Outcome(directory.root, cells, statuses.count("failed"))
         categories = _inspected(config)
         if not launcher.elsewhere:
@@ -229,6 +229,7 @@ def _run(
     status: RunStatus = "failed"
     try:
         launcher([cell for cell in by_gain(cells, config) if not _is_over(directory, cell)], context)
+        write_results(directory, cells)
         failed = sum(directory.cell(cell.name).status() == "failed" for cell in cells)
         status = "failed" if failed else "done"
     except InterruptedRunError as error:

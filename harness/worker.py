@@ -46,7 +46,17 @@ def command(python: str, root: Path, cell: Cell, *, together: int, ranks: int = 
 
     """
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    return [python, *torchrun, "-m", "harness.worker", str(root), cell.name, "--together", str(together)]
+    return [
+        python,
+        *torchrun,
+        "-m",
+        "harness.worker",
+        str(root),
+        cell.name,
+        "--with-parent",
+        "--together",
+        str(together),
+    ]
 
 
 def main(words: list[str] | None = None) -> int:
@@ -55,7 +65,10 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("cell")
     parser.add_argument("--together", type=int, default=1)
+    parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     asked = parser.parse_args(words)
+    if asked.with_parent:
+        stop_with_parent()
     try:
         run_alone(asked.run, asked.cell, together=asked.together)
     except InterruptedRunError as error:
@@ -136,7 +149,7 @@ def tell_to_stop(pid: int) -> None:
 
 
 def stop_with_parent() -> None:
-    """Have this process stop, its state saved, when the one that started it is gone."""
+    """Have this process stop, its state saved, when the one that started it is gone, and with it standard input."""
 
     def wait() -> None:
         while os.read(0, 1):
@@ -147,5 +160,4 @@ def stop_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    stop_with_parent()
     sys.exit(main())

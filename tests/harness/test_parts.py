@@ -88,9 +88,10 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "last.pt", {"model": {"weight": torch.arange(3)}, "progress": {"epoch": 2}})
-    state = checkpoint.load_last(tmp_path, torch.device("cpu"))
-    assert state is not None
-    assert torch.equal(state["model"]["weight"], torch.arange(3))
+    saved = checkpoint.load_last(tmp_path, torch.device("cpu"))
+    assert saved is not None
+    assert torch.equal(saved.state["model"]["weight"], torch.arange(3))
+    assert saved.damaged is None
     assert checkpoint.load_last(tmp_path / "none", torch.device("cpu")) is None
 
 

@@ -63,8 +63,8 @@ def followed(whole: dict[str, Any], out: Path) -> Followed:
     maps_ihw: list[np.ndarray[Any, Any]] = []
     batch_loss, evaluate, compare = Trainer._batch_loss, run.evaluate, Reconstructor.compare
 
-    def noted(self: Trainer, batch: Any, total: Any) -> Any:
-        loss = batch_loss(self, batch, total)
+    def noted(self: Trainer, *arguments: Any) -> Any:
+        loss = batch_loss(self, *arguments)
         if loss.requires_grad:
             losses.append(loss.item())
         return loss
