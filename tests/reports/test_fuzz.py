@@ -63,7 +63,7 @@ def damage(data: st.DataObject, run: Path) -> None:
     form: dict[str, Callable[[bytes], st.SearchStrategy[bytes]]] = {".json": edited_json, ".csv": edited_table}
     ways = ["edit", "cut", "gone", "folder", "empty", "other", "link", "inside", "inside", "inside", "inside"]
     way = data.draw(st.sampled_from(ways), label="way")
-    if way == "inside" and path.suffix in form:
+    if way == "inside" and path.suffix in form and content:
         with contextlib.suppress(ValueError):  # damaged already, so that it has no inside
             path.write_bytes(data.draw(form[path.suffix](content), label="content"))
     elif way in {"edit", "inside"}:
