@@ -103,6 +103,10 @@ class CellDirectory:
         self.error.unlink(missing_ok=True)
         self.set_status("pending")
 
+    def is_over(self) -> bool:
+        """Whether the cell is done or failed, so that nothing is left to run."""
+        return self.status() in {"done", "failed"}
+
     def has_status(self) -> bool:
         """Whether the folder says how the cell stands; without that it counts as never begun."""
         return (self.root / "status.json").exists()

@@ -228,7 +228,7 @@ def _run(
     )
     status: RunStatus = "failed"
     try:
-        launcher([cell for cell in by_gain(cells, config) if not _is_over(directory, cell)], context)
+        launcher([cell for cell in by_gain(cells, config) if not directory.cell(cell.name).is_over()], context)
         write_results(directory, cells)
         failed = sum(directory.cell(cell.name).status() == "failed" for cell in cells)
         status = "failed" if failed else "done"
@@ -243,10 +243,6 @@ def _run(
         write_model(directory.manifest, manifest.model_copy(update={"ended": now(), "status": status}))
         directory.log("run_stop", run=manifest.run, status=status)
     return Outcome(directory.root, cells, failed)
-
-
-def _is_over(directory: RunDirectory, cell: Cell) -> bool:
-    return directory.cell(cell.name).status() in {"done", "failed"}
 
 
 def _how_to_go_on(directory: RunDirectory) -> str:

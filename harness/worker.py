@@ -97,16 +97,17 @@ def run_alone(root: Path, name: str, *, together: int) -> None:
     config = build(file_table(directory.config), str(directory.config))
     cell = next(cell for cell in plan(config) if cell.name == name)
     device = rank_device(resolve_device(config.device))
+    manifest = read_model(Manifest, directory.manifest)
     with listening() as interrupt, joined(device) as ranks:
         context = Context(
-            run=read_model(Manifest, directory.manifest).run,
+            run=manifest.run,
             config=config,
             cells=(cell,),
             directory=directory.of_rank(ranks.rank),
             shared=directory,
             device=device,
             categories={cell.category: read_category(data_root(config, directory), cell.category)},
-            commit=read_model(Manifest, directory.manifest).commit,
+            commit=manifest.commit,
             reporter=_reporter(bars=together == 1 and ranks.leads),
             interrupt=interrupt,
             together=together,
@@ -122,7 +123,7 @@ def _lead(cell: Cell, context: Context) -> None:
     """Run a cell, unless it is done or failed, and tell the other ranks whether there is anything to do."""
     folder, interrupt = context.directory.cell(cell.name), context.interrupt
     with waited_for(folder.lock, context.reporter, interrupt):
-        to_do = folder.status() not in {"done", "failed"}
+        to_do = not folder.is_over()
         if to_do:
             describe_or_refuse(context.directory, context.device, context.reporter, interrupt)
         if context.ranks.any(here=to_do):

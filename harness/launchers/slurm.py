@@ -114,7 +114,7 @@ class Slurm:
                 states = queued(jobs.values())
                 for cell, job in list(jobs.items()):
                     watch.look(cell, states.get(job, "gone"))
-                    if job not in states or _is_over(cell, context):
+                    if job not in states or context.directory.cell(cell.name).is_over():
                         del jobs[cell]
                         stopped += _settle(cell, job, context)
         if stopped:
@@ -166,10 +166,6 @@ class _Watch:
 
 def _logs(context: Context) -> Path:
     return context.directory.root.absolute() / "slurm"
-
-
-def _is_over(cell: Cell, context: Context) -> bool:
-    return context.directory.cell(cell.name).status() in {"done", "failed"}
 
 
 def _epochs(cell: Cell, context: Context) -> int:
