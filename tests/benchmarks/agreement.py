@@ -1,4 +1,4 @@
-"""Whether both pipelines compute the same at full size: losses step by step, then a reconstruction and its map."""
+"""Whether both pipelines compute the same at full size: losses step by step, then an image painted, and its map."""
 
 import torch
 from torch import Tensor
@@ -29,11 +29,14 @@ def agreement(extent: Extent) -> Table:
                 for windows in loaded.windows.split(extent.agreeing)
             ]
         )
+        apart = _compared(works, covered, extent.agreeing)
+        works[0].model.load_state_dict(works[1].model.state_dict())
         found[name] = {
             "losses_differ_by_at_most": _largest(losses[:, 0] / losses[:, 1] - 1),
             "first_loss": losses[0, 1].item(),
             "last_loss": losses[-1, 1].item(),
-            **_compared([_painted(trained, covered, extent.agreeing) for trained in works]),
+            "trained_apart_differ_by_at_most": apart["reconstructions_differ_by_at_most"],
+            **_compared(works, covered, extent.agreeing),
         }
     return found
 
@@ -45,9 +48,9 @@ def _painted(trained: Work, covered: Loaded, batch: int) -> tuple[Tensor, Tensor
     return reconstruction, difference(as_floats(joined(covered.images_irqcss)), reconstruction)
 
 
-def _compared(painted: list[tuple[Tensor, Tensor]]) -> Table:
+def _compared(works: list[Work], covered: Loaded, batch: int) -> Table:
     """Return the largest deviation of reconstructions, whose values are around [0, 1], and of differences."""
-    (slow, slow_difference), (quick, quick_difference) = painted
+    (slow, slow_difference), (quick, quick_difference) = [_painted(trained, covered, batch) for trained in works]
     return {
         "reconstructions_differ_by_at_most": _largest(slow - quick),
         "differences_differ_by_at_most": _largest(slow_difference - quick_difference),

@@ -5,12 +5,14 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.cost import TRAINING_FACTOR, forward_flops
-from harness.pipelines.parts import Images
+from harness.pipelines.parts import Images, Loaded
 from models.transformer import ModelConfig
 from models.windows import Windows, draw_windows
 from profiles.ratio import CONFIDENCE, Ratio, interleave, timed
@@ -23,6 +25,8 @@ from tests.benchmarks.work import WINDOW_SIDE, Work, fresh_images, prepared_imag
 
 TOGETHER = 10
 """Products timed at once."""
+
+PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default)
 
 FEEDING = ("data_loading", "transfer", "patching")
 
@@ -43,7 +47,8 @@ def as_table(ratio: Ratio) -> Table:
 def step(extent: Extent) -> Table:
     """Compare a fast step with matrix products alone: the share of their rate that its necessary ones run at.
 
-    The product is that of the feed-forward network: tokens x hidden width x width.
+    The product is that of the feed-forward network: tokens x hidden width x width. The step's own products, of their
+    own shapes and one after the other with nothing between, tell how much of the rest is in what lies between them.
     """
     rows, inner, columns = extent.batch * WINDOW_SIDE**2, extent.model.feed_forward, extent.model.width
     found: Table = {"batch": extent.batch, "product": (rows, inner, columns)}
@@ -53,28 +58,72 @@ def step(extent: Extent) -> Table:
         for name in MODELS:
             config = extent.model.model_copy(update={"precision": precision})
             trained, loaded = work("fast", name, config, extent.side), training_windows(extent.batch, extent.side)
+            own, own_flops = own_products(trained, loaded)
             rounds = interleave(
-                {"step": timed(partial(trained.step, loaded)), "products": timed(partial(_multiply, a, b))},
+                {
+                    "step": timed(partial(trained.step, loaded)),
+                    "products": timed(partial(_multiply, a, b)),
+                    "own products": timed(partial(_replay, own)),
+                },
                 precision=0.02,
                 limit_s=extent.step_limit_s,
                 least_rounds=extent.step_rounds,
                 warmups=2,
             )
-            share = rounds.ratio("products", "step")
             flops = necessary_flops(name, config, extent.batch)
-            scale = flops / product_flops
             found[f"{name} {precision}"] = {
-                "share_of_product_rate": as_table(Ratio(*(scale * x for x in share[:3]), share.samples)),
+                "share_of_product_rate": _share(flops / product_flops, rounds.ratio("products", "step")),
                 "necessary_flops": flops,
+                "own_products_share_of_product_rate": _share(
+                    own_flops / product_flops, rounds.ratio("products", "own products")
+                ),
+                "own_products_of_step": as_table(rounds.ratio("own products", "step")),
+                "own_products_flops": own_flops,
                 "step_s": median(rounds.times_ns["step"]) / 1e9,
                 "product_flops_per_s": product_flops / median(rounds.times_ns["products"]) * 1e9,
             }
     return found
 
 
+def _share(flops: float, ratio: Ratio) -> Table:
+    """Return the share of a rate from a ratio of times and how many times as much was multiplied."""
+    return as_table(Ratio(*(flops * x for x in ratio[:3]), ratio.samples))
+
+
 def _multiply(a: Tensor, b: Tensor) -> None:
     for _ in range(TOGETHER):
         torch.mm(a, b)
+
+
+class _Recorded(TorchDispatchMode):
+    """Notes every matrix product that is called as such, forward and backward; a fused attention's are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products: list[partial[Tensor]] = []
+        self.flops = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in PRODUCTS:
+            self.products.append(partial(func, *args, **(kwargs or {})))
+            self.flops += 2 * result.numel() * args[-1].shape[-2]
+        return result
+
+
+def own_products(trained: Work, loaded: Loaded) -> tuple[list[partial[Tensor]], int]:
+    """Take a step; return its matrix products, to be done again with the same operands, and their operations."""
+    with _Recorded() as recorded:
+        trained.step(loaded)
+    return recorded.products, recorded.flops
+
+
+def _replay(products: list[partial[Tensor]]) -> None:
+    with torch.no_grad():
+        for product in products:
+            product()
 
 
 def image(extent: Extent) -> Table:

@@ -59,13 +59,22 @@ def _step(found: Table) -> str:
             f"{cell['product_flops_per_s'] / 1e9:.0f}",
             _ratio(cell["share_of_product_rate"]),
             f"{STEP_GOALS[precision]:.2f}",
+            _ratio(cell["own_products_share_of_product_rate"]),
+            _ratio(cell["own_products_of_step"]),
         )
         for name, precision in _of_models_and_precisions()
         for cell in [found[f"{name} {precision}"]]
     ]
-    head = ("model", "precision", "step, s", "necessary, GFLOP", "product, GFLOP/s", "share of its rate", "goal")
+    head = (
+        *("model", "precision", "step, s", "necessary, GFLOP", "product, GFLOP/s", "share of its rate", "goal"),
+        *("own products alone, share of its rate", "their time, of the step's"),
+    )
     sizes = " x ".join(str(size) for size in found["product"])
-    return f"{found['batch']} windows a step; the product is {sizes}.\n\n" + _table(head, rows, 2)
+    said = (
+        f"{found['batch']} windows a step; the product is {sizes}. Own products are the step's, of their own shapes, "
+        "with nothing between them; those inside a fused attention are not among them."
+    )
+    return f"{said}\n\n{_table(head, rows, 2)}"
 
 
 def _image(found: Table) -> str:
@@ -127,7 +136,8 @@ def _milliseconds(seconds: float | None) -> str:
 def _agreement(found: Table) -> str:
     what = {
         "losses_differ_by_at_most": "losses, relative",
-        "reconstructions_differ_by_at_most": "reconstruction, of 1",
+        "reconstructions_differ_by_at_most": "reconstruction by the same weights, of 1",
+        "trained_apart_differ_by_at_most": "by the weights of each, of 1",
         "differences_differ_by_at_most": "difference, absolute",
         "largest_difference": "its largest value",
         "first_loss": "first loss",

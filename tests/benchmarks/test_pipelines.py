@@ -16,6 +16,7 @@ from tests.benchmarks.growth import fitted, slope
 from tests.benchmarks.pipelines import PARTS, main
 from tests.benchmarks.speed import necessary_flops
 from tests.benchmarks.tables import SECTIONS, page
+from tests.benchmarks.work import training_windows, work
 
 SMALL = ModelConfig(width=16, depth=1, heads=2, feed_forward=16)
 TINY = Extent(
@@ -160,6 +161,18 @@ def test_necessary_flops_are_those_of_the_matrix_products(name: str, attention: 
     found = necessary_flops(name, ModelConfig(), 64)
     assert found == pytest.approx(64 * (3 * forward + 2 * embedding), rel=1e-3)
     assert found >= 64 * (3 * forward + 2 * embedding)
+
+
+def test_a_steps_own_products_are_done_again_and_counted() -> None:
+    trained, loaded = work("fast", "msa", SMALL, 112), training_windows(2, 112)
+    products, flops = speed.own_products(trained, loaded)
+    linear = [product for product in products if 16 in {*product().shape, product.args[-1].shape[-2]}]
+    assert len(linear) == 3 * 8 - 1  # forward, gradients of weights and of inputs; of the pixels none
+    projections, embedding, head = 2 * 49 * 6 * 16 * 16, 2 * 48 * 768 * 16, 2 * 16 * 768
+    of_the_loss = sum(
+        2 * product().numel() * product.args[-1].shape[-2] for product in products if product not in linear
+    )
+    assert flops - of_the_loss == 2 * (3 * (projections + head) + 2 * embedding)
 
 
 def test_the_slope_is_the_exponent() -> None:
