@@ -91,6 +91,7 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         step_s=tuple(step_ns / 1e9 for step_ns in trainer.at.step_ns),
         ranks=context.ranks.size,
         rank_totals=tuple(totals.rank_totals([tables, *(Tables.read(each) for each in beside)])) if beside else (),
+        cells_at_once=context.together,
     )
     write_model(folder.record, record)
     return record

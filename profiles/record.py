@@ -5,7 +5,8 @@ fields are the columns.
 
 Schema versions:
     1  first; what was added since has a default, so that older records are read: stages' energies,
-       `CellRecord.step_s`, `CellRecord.work`, `SampleMap.role` and its score, `Environment.flops_per_s`.
+       `CellRecord.step_s`, `CellRecord.work`, `CellRecord.cells_at_once`, `SampleMap.role` and its score,
+       `Environment.flops_per_s`.
 """
 
 import csv
@@ -401,7 +402,7 @@ class CellRecord(_Frozen):
     `record.json`. `batch_size`, `steps_per_epoch` and `windows_per_epoch` describe a whole epoch, whether or not
     one was run; `step_s` are the steps that were measured where none was. `attention_backend` is whose attention ran.
     Where several *ranks* trained the cell, stages are those of rank 0, `rank_totals` those of all, and energy is of all
-    their devices.
+    their devices. Up to `cells_at_once` of the run shared the machine (`--jobs`).
     """
 
     schema_version: Literal[1] = 1
@@ -443,6 +444,7 @@ class CellRecord(_Frozen):
     work: tuple[StageWork, ...] = ()
     ranks: int = 1
     rank_totals: tuple[RankTotal, ...] = ()
+    cells_at_once: int | None = None
 
     def result_rows(self) -> list[ResultRow]:
         """Return the cell's rows of `results.csv`."""

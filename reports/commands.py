@@ -72,14 +72,15 @@ def compare(
 ) -> None:
     """Set two runs against each other: every metric before and after, its ratio with an interval, a verdict.
 
-    Exits with 0 where nothing got worse, 3 where something did, 4 where the runs cannot be compared or one of them
-    lacks a cell.
+    Exits with 0 where nothing that was tested got worse, 3 where something did, 4 where the runs cannot be compared,
+    one of them lacks a cell, or cells are too few to tell, 5 where one of them has finished none.
 
     Example: bench compare runs/main runs/branch --threshold 5% --format markdown
     \f
 
     Raises:
         RunDirectoryError: one of them is no run's directory, or its manifest is damaged.
+        NothingMeasuredError: one of them has no finished record.
         ConfigError: the threshold is no share.
 
     """  # noqa: D301 - a real form feed, which ends what `--help` shows

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from profiles.errors import ConfigError
+from profiles.errors import ConfigError, NothingMeasuredError
 from reports.compare.differences import differences
 from reports.compare.metrics import compared
 from reports.compare.words import Comparison
 from reports.source.load import Run, read_run
+from reports.words.format import count
 
 
 def compare_runs(base: Path, head: Path, threshold: float) -> Comparison:
@@ -14,13 +15,23 @@ def compare_runs(base: Path, head: Path, threshold: float) -> Comparison:
 
     Raises:
         RunDirectoryError: one of them is no run's directory, or its manifest is damaged.
+        NothingMeasuredError: one of them has no finished record.
 
     """
-    before, after = read_run(base), read_run(head)
+    before, after = _measured(base), _measured(head)
     found = tuple(differences(before, after))
     rows = () if any(difference.forbids for difference in found) else tuple(compared(before, after, threshold))
     missing = tuple(sorted(_finished(before) ^ _finished(after) | _unfinished(before) | _unfinished(after)))
     return Comparison(str(base), str(head), threshold, found, missing, rows)
+
+
+def _measured(folder: Path) -> Run:
+    run = read_run(folder)
+    if not run.records:
+        cells = count(len(run.cells), "cell")
+        message = f"{folder}: no finished record among {cells}, so nothing to compare; fix: let the run finish a cell"
+        raise NothingMeasuredError(message)
+    return run
 
 
 def threshold_of(text: str) -> float:

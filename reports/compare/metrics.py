@@ -5,10 +5,16 @@ interval is over those. A cell is worse where the ratio is beyond the threshold 
 changed.
 
 Yet an interval over a run's samples knows nothing of what else the machine did during one run and not during the other.
-So a run has a regression in such a metric only where half of its cells or more are worse. A metric that each cell tells
-once, as a score, is judged over all cells together, by intervals that hold together with 95 %, or not at all.
+So a run has a regression in such a metric only where half of its cells or more are worse, and it has four cells or
+more. A metric that each cell tells once, as a score, is judged over all cells together, by intervals that hold together
+with 95 %, or not at all; where no cell's has changed, nothing has.
+
+What is worse and could not be tested so is `suspected`: a score or a memory beyond the threshold in half of the cells
+or more, what a busy machine moves too in all of them. A machine that was slower during the whole of one run looks like
+a slower program; only further runs tell one from the other.
 """
 
+from collections import Counter
 from typing import Literal, NamedTuple
 
 from profiles.ratio import Ratio, paired_ratio
@@ -17,12 +23,17 @@ from reports.claims.samples import FEWEST, samples, widened_ratio
 from reports.rows.metrics import BETTER_HIGH, NO_SIDE
 from reports.source.load import Cell, Run
 
-Verdict = Literal["regression", "improvement", "worse", "better", "no change", "unclear", "not tested"]
-"""The first two are of a whole run, the next two of one cell."""
+Verdict = Literal["regression", "improvement", "suspected", "worse", "better", "no change", "unclear", "not tested"]
+"""The first three are of a whole run, the next two of one cell."""
 
 EVERY_CELL = "all cells"
 
 _CONFIDENCE = 0.95
+_FEWEST_CELLS = 4
+"""Cells from which samples say something of the run: what disturbs one or two cells does not decide."""
+
+_MACHINE_UNITS = frozenset({"s", "J", "1/s"})
+"""Units of what depends on what else the machine did."""
 
 
 class Compared(NamedTuple):
@@ -62,7 +73,7 @@ def compared(base: Run, head: Run, threshold: float) -> list[Compared]:
     before = {cell.name: cell for cell in base.cells if cell.record}
     pairs = [(before[cell.name], cell) for cell in head.cells if cell.record and cell.name in before]
     found = [row for pair in pairs for row in _of_cell(*pair)]
-    metrics = dict.fromkeys((row.metric, row.unit) for row in found if row.metric not in NO_SIDE)
+    metrics = dict.fromkeys((row.metric, row.unit) for row in found if _has_side(row))
     cells = [_judged(row, threshold) for row in found]
     confidence = 1.0 - (1.0 - _CONFIDENCE) / max(1, len(metrics))
     together = [
@@ -70,6 +81,11 @@ def compared(base: Run, head: Run, threshold: float) -> list[Compared]:
         for metric, unit in metrics
     ]
     return together + cells
+
+
+def _has_side(row: _Sampled) -> bool:
+    """Whether more or less of a metric is better; of a count of what was done neither is."""
+    return row.metric not in NO_SIDE and row.unit != "count"
 
 
 def _of_cell(base: Cell, head: Cell) -> list[_Sampled]:
@@ -107,30 +123,64 @@ def _plain_ratio(base: float | None, head: float | None) -> float | None:
 def _together(unit: str, rows: list[Compared], confidence: float, threshold: float) -> Compared:
     """Return one metric of all cells; *rows* are its cells'."""
     pairs = [(row.base, row.head) for row in rows if row.base and row.head and min(row.base, row.head) > 0.0]
-    nothing = Compared(EVERY_CELL, rows[0].metric, unit, None, None, None, None, None, 0, 0, "not tested")
-    if not pairs:
-        return nothing
-    ratio = paired_ratio([head for _, head in pairs], [base for base, _ in pairs], confidence)
-    low, high = (ratio.low, ratio.high) if ratio.low > 0.0 else (None, None)
-    verdict: Verdict = "not tested"
-    if tested := [row for row in rows if row.verdict != "not tested"]:
-        verdict = _of_run([row.verdict for row in tested])
-    elif low is not None:
-        found = _verdict(ratio, rows[0].metric, threshold)
-        verdict = _RUNS.get(found, found)
-    n = len(pairs)
-    return nothing._replace(ratio=ratio.value, low=low, high=high, base_n=n, head_n=n, verdict=verdict)
+    whole = Compared(EVERY_CELL, rows[0].metric, unit, None, None, None, None, None, 0, 0, "not tested")
+    if pairs:
+        n = len(pairs)
+        ratio = paired_ratio([head for _, head in pairs], [base for base, _ in pairs], confidence)
+        low, high = (ratio.low, ratio.high) if ratio.low > 0.0 else (None, None)
+        whole = whole._replace(ratio=ratio.value, low=low, high=high, base_n=n, head_n=n)
+    return whole._replace(verdict=_of_run(whole, rows, threshold))
 
 
 _RUNS: dict[Verdict, Verdict] = {"worse": "regression", "better": "improvement"}
 
 
-def _of_run(cells: list[Verdict]) -> Verdict:
+def _of_run(whole: Compared, rows: list[Compared], threshold: float) -> Verdict:
+    """Return the verdict of a run on a metric, *whole*, whose cells are *rows*."""
+    known = [row for row in rows if row.base is not None and row.head is not None]
+    found = _tested(whole, [row.verdict for row in known], threshold)
+    if found == "not tested" and known and all(row.base == row.head for row in known):
+        return "no change"
+    if found in {"not tested", "unclear"} and _is_suspected(known, threshold):
+        return "suspected"
+    return found
+
+
+def _tested(whole: Compared, cells: list[Verdict], threshold: float) -> Verdict:
+    """Return what the samples of *cells* say where there are any, else what the interval over cells says."""
+    counts: Counter[Verdict] = Counter(verdict for verdict in cells if verdict != "not tested")
+    if counts:
+        return _of_cells(counts)
+    if whole.ratio is None or whole.low is None or whole.high is None:
+        return "not tested"
+    found = _verdict(Ratio(whole.ratio, whole.low, whole.high, whole.base_n), whole.metric, threshold)
+    return _RUNS.get(found, found)
+
+
+def _of_cells(counts: Counter[Verdict]) -> Verdict:
     """Return a run's verdict from its cells': what half of them or more say, of good and bad the bad."""
-    for of_cell in ("worse", "better"):
-        if 2 * cells.count(of_cell) >= len(cells):
+    if counts["no change"] == counts.total():
+        return "no change"
+    for of_cell in _RUNS if counts.total() >= _FEWEST_CELLS else ():
+        if 2 * counts[of_cell] >= counts.total():
             return _RUNS[of_cell]
-    return "no change" if set(cells) == {"no change"} else "unclear"
+    return "unclear"
+
+
+def _is_suspected(rows: list[Compared], threshold: float) -> bool:
+    """Whether all *rows* are worse, or half of them in a way that no busy machine explains by one cell's epochs."""
+    beyond = [row for row in rows if _is_beyond(row, threshold)]
+    sure = [row for row in beyond if row.verdict == "worse" or row.unit not in _MACHINE_UNITS]
+    return bool(rows) and (len(beyond) == len(rows) or 2 * len(sure) >= len(rows))
+
+
+def _is_beyond(row: Compared, threshold: float) -> bool:
+    """Whether a cell is worse by more than the threshold; without a ratio one of its values is 0."""
+    better_high = row.metric in BETTER_HIGH
+    if row.ratio is not None:
+        return (1.0 / row.ratio if better_high else row.ratio) > 1.0 + threshold
+    base, head = row.base or 0.0, row.head or 0.0
+    return head < base if better_high else head > base
 
 
 def _verdict(ratio: Ratio, metric: str, threshold: float) -> Verdict:

@@ -1,7 +1,6 @@
 """A comparison as text, as Markdown and as JSON; all three say the same."""
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,14 +10,14 @@ from reports.words.format import between, count, listed, metric_name, number, pe
 from reports.words.markdown import line, plain
 
 Format = Literal["text", "markdown", "json"]
-Outcome = Literal["no regression", "regression", "not comparable", "incomplete"]
+Outcome = Literal["no regression", "regression", "not comparable", "incomplete", "undecided"]
 
 DONE, REGRESSION, NOT_COMPARABLE = 0, 3, 4
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs set against each other; *missing* are the cells that only one of them finished."""
+    """Two runs set against each other; *missing* are the cells that not both of them finished."""
 
     base: str
     head: str
@@ -34,7 +33,15 @@ class Comparison:
             return "not comparable"
         if any(row.verdict == "regression" for row in self.rows):
             return "regression"
-        return "incomplete" if self.missing else "no regression"
+        if self.missing:
+            return "incomplete"
+        return "undecided" if self.is_undecided else "no regression"
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it cannot be said that nothing got worse: something seems to have, or nothing was tested."""
+        verdicts = {row.verdict for row in self.rows if row.cell == EVERY_CELL}
+        return "suspected" in verdicts or verdicts <= {"not tested"}
 
     @property
     def exit_code(self) -> int:
@@ -53,22 +60,43 @@ def headline(comparison: Comparison) -> str:
     if comparison.outcome == "not comparable":
         forbidding = [difference.what for difference in comparison.differences if difference.forbids]
         return f"Not comparable: {f'they differ in {listed(forbidding)}' if forbidding else 'no cell is in both runs'}."
-    verdicts = Counter(row.verdict for row in comparison.rows if row.cell == EVERY_CELL)
-    counted = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common())
     cells = count(len({row.cell for row in comparison.rows} - {EVERY_CELL}), "cell")
-    lacking = f" Incomplete: {listed(list(comparison.missing))} in one run only." if comparison.missing else ""
-    first = "Regression" if comparison.outcome == "regression" else "No regression"
-    return f"{first} beyond {percent(comparison.threshold)} over {cells} (metrics: {counted}).{lacking}"
+    limits = f"beyond {percent(comparison.threshold)} over {cells}"
+    lacking = f" Incomplete: {listed(list(comparison.missing))} not finished in both." if comparison.missing else ""
+    return f"{_finding(comparison, limits)} (metrics: {_standings(comparison)}).{lacking}"
+
+
+def _finding(comparison: Comparison, limits: str) -> str:
+    if comparison.outcome == "regression":
+        return f"Regression {limits}"
+    if comparison.is_undecided:
+        return f"Undecided whether there is a regression {limits}"
+    return f"No regression {limits} in what was tested"
+
+
+def _standings(comparison: Comparison) -> str:
+    """Count what all cells together come to, and name what is not simply unchanged."""
+    names: dict[str, list[str]] = {}
+    for row in _worth_telling(comparison.rows):
+        if row.cell == EVERY_CELL:
+            names.setdefault(row.verdict, []).append(metric_name(row.metric))
+    return "; ".join(
+        f"{len(metrics)} {verdict}" + ("" if verdict == "no change" else f": {listed(metrics)}")
+        for verdict, metrics in names.items()
+    )
 
 
 def _difference(difference: Difference) -> str:
     kind = "forbids comparing" if difference.forbids else "beware"
-    return f"{kind}: {visible(difference.what)}: {short(difference.base, 60)} -> {short(difference.head, 60)}"
+    return f"{kind}: {short(difference.what, 120)}: {short(difference.base, 60)} -> {short(difference.head, 60)}"
 
 
 def _worth_telling(rows: tuple[Compared, ...]) -> list[Compared]:
     """Leave out what neither run knows; JSON has it all."""
-    return [row for row in rows if (row.base, row.head, row.ratio) != (None, None, None)]
+    known = {row.metric for row in rows if row.cell != EVERY_CELL and (row.base, row.head) != (None, None)}
+    return [
+        row for row in rows if (row.metric in known if row.cell == EVERY_CELL else (row.base, row.head) != (None, None))
+    ]
 
 
 _COLUMNS = ("cell", "metric", "before", "after", "ratio", "95 % interval", "n", "verdict")
@@ -111,6 +139,7 @@ def _json(comparison: Comparison) -> str:
     whole = {
         "outcome": comparison.outcome,
         "exit_code": comparison.exit_code,
+        "headline": headline(comparison),
         "base": comparison.base,
         "head": comparison.head,
         "threshold": comparison.threshold,

@@ -1,10 +1,11 @@
 """A run's metrics as github-action-benchmark reads them: a file for what should be small, one for what should be large.
 
 Each file is a list of `name`, `value` and `unit`, with `range` where the spread is known; an unavailable metric is left
-out, for the tool has no word for it.
+out, and so is what is no finite number, for neither the tool nor JSON has a word for it.
 """
 
 import json
+import math
 from typing import NamedTuple
 
 from profiles.record import CellRecord, Metric
@@ -26,10 +27,18 @@ class Direction(NamedTuple):
 def benchmarks(records: list[CellRecord]) -> tuple[Direction, Direction]:
     """Return both files of *records*."""
     rows = [(metric, _row(record, metric)) for record in records for metric in record.metrics]
-    known = [(metric, row) for metric, row in rows if metric.value is not None and metric.name not in NO_SIDE]
+    known = [(metric, row) for metric, row in rows if _is_finite(metric.value) and metric.name not in NO_SIDE]
     smaller = [row for metric, row in known if metric.name not in BETTER_HIGH]
     bigger = [row for metric, row in known if metric.name in BETTER_HIGH]
-    return Direction(SMALLER, json.dumps(smaller, indent=2)), Direction(BIGGER, json.dumps(bigger, indent=2))
+    return Direction(SMALLER, _json(smaller)), Direction(BIGGER, _json(bigger))
+
+
+def _json(rows: list[dict[str, object]]) -> str:
+    return json.dumps(rows, indent=2, allow_nan=False)
+
+
+def _is_finite(number: float | None) -> bool:
+    return number is not None and math.isfinite(number)
 
 
 def _row(record: CellRecord, metric: Metric) -> dict[str, object]:
@@ -39,4 +48,4 @@ def _row(record: CellRecord, metric: Metric) -> dict[str, object]:
         "unit": metric.unit,
         "extra": f"{record.device}, {record.dtype}, torch {record.torch}, {metric.tag}",
     }
-    return row | ({"range": f"IQR {metric.spread:g}"} if metric.spread is not None else {})
+    return row | ({"range": f"IQR {metric.spread:g}"} if _is_finite(metric.spread) else {})

@@ -3,6 +3,7 @@
 Each is one line on stderr and no traceback; what was saved is whole, and a run resumed ends in the same numbers.
 """
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -169,6 +170,7 @@ def test_two_cells_at_once_give_the_numbers_of_one_after_the_other(config: Path,
     assert computed(tmp_path / "run") == computed(whole)
     record = (tmp_path / "run/cells/weave/msa-fast/seed0/record.json").read_text()
     assert "up to 2 cells ran at once on this machine (--jobs)" in record
+    assert json.loads(record)["cells_at_once"] == 2
 
 
 def test_a_spent_budget_leaves_a_report_and_a_run_that_resumes(config: Path, whole: Path, tmp_path: Path) -> None:

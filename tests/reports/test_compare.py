@@ -9,20 +9,23 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 import typer
 from report_runs import Build, Spec, epoch_rows, pair, record
 from typer.testing import CliRunner
 
-from profiles.errors import ConfigError
+from profiles.errors import ConfigError, NothingMeasuredError
 from profiles.record import EpochRow, Metric
 from reports.claims.samples import samples
 from reports.commands import compare
 from reports.compare.comparison import compare_runs, threshold_of
+from reports.compare.differences import Difference
 from reports.compare.metrics import EVERY_CELL, Compared, Verdict, compared
-from reports.compare.words import told
+from reports.compare.words import Comparison, headline, told
 from reports.source.load import Cell, Run, read_run
+from reports.words.format import metric_name
 
 app = typer.Typer()
 app.command("compare")(compare)
@@ -50,11 +53,21 @@ def run_of(times: dict[str, list[float]], folder: Path) -> Run:
     cells = []
     for name, seconds in times.items():
         category, variant, _ = name.split("/")
-        spec = Spec(category=category, model=variant.partition("-")[0])
+        spec = Spec(category=category, model=variant.partition("-")[0], values=metrics_of(seconds))
         like = epoch_rows(spec, 1)[0]
         epochs = tuple(like._replace(epoch=n, wall_s=s) for n, s in enumerate(seconds, start=1))
         cells.append(cell_of(name, spec, epochs, folder))
     return replace(EMPTY, cells=tuple(cells))
+
+
+def metrics_of(seconds: list[float]) -> dict[str, Metric]:
+    """Return what a record would hold of epochs that took so many *seconds*."""
+    known = [
+        Metric(name="time_per_epoch", value=median(seconds), unit="s", n=len(seconds), tag="measured"),
+        Metric(name="training_time", value=sum(seconds), unit="s", n=1, tag="measured"),
+        Metric(name="windows_per_second", value=1920 / median(seconds), unit="1/s", n=len(seconds), tag="measured"),
+    ]
+    return {metric.name: metric for metric in known}
 
 
 def cell_of(name: str, spec: Spec, epochs: tuple[EpochRow, ...], folder: Path) -> Cell:
@@ -64,33 +77,59 @@ def cell_of(name: str, spec: Spec, epochs: tuple[EpochRow, ...], folder: Path) -
 EMPTY = Run(Path(), None, None, None, (), ())  # type: ignore[arg-type] - nothing here reads the manifest
 
 
-def verdicts(slower: float, pairs: int, folder: Path) -> list[Verdict]:
-    """Return what is said of the time per epoch of that many simulated pairs, of which one is so much slower."""
+def simulated(slower: float, pairs: int, folder: Path, cells: int = 4) -> list[Comparison]:
+    """Return that many pairs of runs of so many cells, of which one is so much slower.
+
+    A run's cells were all measured in the same run, for what slows a machine down slows all that it does meanwhile.
+    """
     chance = random.Random(7)
-    cells, found = measured(), list[Verdict]()
+    times, found = measured(), list[Comparison]()
     for _ in range(pairs):
-        base = {name: drawn(chance.choice(runs), chance) for name, runs in cells.items()}
-        head = {name: [slower * s for s in drawn(chance.choice(runs), chance)] for name, runs in cells.items()}
+        chosen = chance.sample(sorted(times), cells)
+        before, after = (chance.randrange(len(times[chosen[0]])) for _ in range(2))
+        base = {name: drawn(times[name][before], chance) for name in chosen}
+        head = {name: [slower * s for s in drawn(times[name][after], chance)] for name in chosen}
         rows = compared(run_of(base, folder), run_of(head, folder), 0.05)
-        found.append(row_of(rows, "time_per_epoch").verdict)
+        found.append(Comparison("base", "head", 0.05, (), (), tuple(rows)))
     return found
+
+
+def verdicts(found: list[Comparison]) -> list[Verdict]:
+    return [row_of(list(one.rows), "time_per_epoch").verdict for one in found]
+
+
+def codes(found: list[Comparison]) -> list[int]:
+    return [one.exit_code for one in found]
 
 
 def row_of(rows: list[Compared], metric: str, cell: str = EVERY_CELL) -> Compared:
     return next(row for row in rows if (row.metric, row.cell) == (metric, cell))
 
 
-def test_two_runs_of_one_commit_are_called_different_in_five_of_a_hundred_at_most(tmp_path: Path) -> None:
-    found = verdicts(1.0, 200, tmp_path)
-    assert found.count("regression") + found.count("improvement") <= 10
+@pytest.mark.parametrize("cells", [1, 2, 4])
+def test_two_runs_of_one_commit_are_called_different_in_five_of_a_hundred_at_most(tmp_path: Path, cells: int) -> None:
+    found = simulated(1.0, 200, tmp_path, cells)
+    assert codes(found).count(3) + verdicts(found).count("improvement") <= 10
+
+
+def test_two_runs_of_one_commit_are_undecided_in_five_of_a_hundred_at_most(tmp_path: Path) -> None:
+    assert codes(simulated(1.0, 200, tmp_path)).count(4) <= 10
 
 
 def test_a_slowdown_of_a_tenth_is_found_in_nine_of_ten(tmp_path: Path) -> None:
-    assert verdicts(1.1, 100, tmp_path).count("regression") >= 90
+    assert codes(simulated(1.1, 100, tmp_path)).count(3) >= 90
+
+
+@pytest.mark.parametrize("cells", [1, 2])
+def test_few_cells_that_take_twice_the_time_are_neither_a_regression_nor_none(tmp_path: Path, cells: int) -> None:
+    found = simulated(2.0, 50, tmp_path, cells)
+    assert set(codes(found)) == {4}
+    assert {one.outcome for one in found} == {"undecided"}
+    assert "suspected: Time per epoch" in headline(found[0])
 
 
 def test_a_speedup_of_a_fifth_is_an_improvement(tmp_path: Path) -> None:
-    assert verdicts(0.8, 20, tmp_path).count("improvement") >= 18
+    assert verdicts(simulated(0.8, 20, tmp_path)).count("improvement") >= 18
 
 
 def test_one_disturbed_cell_of_four_is_no_regression(tmp_path: Path) -> None:
@@ -117,6 +156,177 @@ def test_a_score_is_judged_over_cells_and_higher_is_better(build: Build) -> None
     assert row_of(compared(base, base, 0.05), "segmentation_auroc").verdict == "no change"
 
 
+def changed(spec: Spec, **values: float | None) -> Spec:
+    """Return *spec* with other values of some metrics; None makes one unavailable."""
+    usual = {metric.name: metric for metric in record(spec).metrics}
+    gone = {"tag": "unavailable", "reason": "gone"}
+    new = {
+        name: usual[name].model_copy(update={"value": value} | (gone if value is None else {}))
+        for name, value in values.items()
+    }
+    return replace(spec, values=spec.values | new)
+
+
+def against(build: Build, head: list[Spec]) -> Comparison:
+    """Return the comparison of the usual four cells with *head*."""
+    return compare_runs(build(*specs(), name="base"), build(*head, name="head"), 0.05)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [("segmentation_auroc", 50.0), ("detection_auroc", 0.0), ("peak_memory", 6.4e9), ("training_time", 700.0)],
+)
+def test_what_is_worse_in_every_cell_of_too_few_is_suspected_and_named(build: Build, metric: str, value: float) -> None:
+    comparison = against(build, [changed(spec, **{metric: value}) for spec in specs()])
+    assert (comparison.outcome, comparison.exit_code) == ("undecided", 4)
+    assert headline(comparison).startswith("Undecided whether there is a regression beyond 5.0")
+    assert f"suspected: {metric_name(metric)}" in headline(comparison)
+    assert row_of(list(comparison.rows), metric).verdict == "suspected"
+    assert any(line.endswith("  suspected") for line in told(comparison, "text").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "verdict"),
+    [("segmentation_auroc", 50.0, "suspected"), ("training_time", 700.0, "not tested")],
+)
+def test_half_of_the_cells_suffice_where_no_busy_machine_explains_it(
+    build: Build, metric: str, value: float, verdict: str
+) -> None:
+    head = [changed(spec, **{metric: value}) if spec.model == "msa" else spec for spec in specs()]
+    assert row_of(list(against(build, head).rows), metric).verdict == verdict
+
+
+def test_what_is_not_tested_is_named_and_claims_nothing(build: Build) -> None:
+    comparison = against(build, [changed(spec, peak_memory=3.21e9) for spec in specs()])
+    assert comparison.exit_code == 0
+    assert headline(comparison).startswith("No regression beyond")
+    assert "in what was tested" in headline(comparison)
+    assert "1 not tested: Peak memory" in headline(comparison)
+
+
+def test_nothing_tested_is_undecided(build: Build) -> None:
+    names = {metric.name for metric in record(Spec()).metrics} - {"parameters", "best_epoch", "peak_memory"}
+    lost = [changed(spec, peak_memory=3.21e9, **dict.fromkeys(names)) for spec in specs()]
+    for run in (base := build(*lost, name="base"), head := build(*specs(), name="head")):
+        for path in run.glob("cells/*/*/*/epochs.csv"):
+            path.unlink()
+    comparison = compare_runs(base, head, 0.05)
+    assert (comparison.outcome, comparison.exit_code) == ("undecided", 4)
+    assert "suspected" not in headline(comparison)
+
+
+def test_a_slowdown_of_runs_of_three_epochs_is_not_passed_over(tmp_path: Path) -> None:
+    base, head = (run_of({name: [s, s + 0.01, s] for name in measured()}, tmp_path) for s in (1.0, 2.0))
+    comparison = Comparison("base", "head", 0.05, (), (), tuple(compared(base, head, 0.05)))
+    assert (row_of(list(comparison.rows), "time_per_epoch").verdict, comparison.exit_code) == ("suspected", 4)
+
+
+def test_a_cache_that_has_the_images_makes_nothing_worse(build: Build) -> None:
+    def images(decoded: float, cached: float) -> dict[str, Metric]:
+        counts = {"images_decoded": decoded, "images_from_cache": cached}
+        return {
+            name: Metric(name=name, value=value, unit="count", n=1, tag="measured") for name, value in counts.items()
+        }
+
+    base = build(*(replace(spec, values=images(33, 0)) for spec in specs()), name="base")
+    head = build(*(replace(spec, values=images(0, 33)) for spec in specs()), name="head")
+    assert compare_runs(base, head, 0.05).exit_code == 0
+
+
+def test_a_run_without_a_finished_cell_measured_nothing(build: Build) -> None:
+    failed = build(*(replace(spec, status="failed", error="x") for spec in specs()), name="failed")
+    whole = build(*specs(), name="whole")
+    for base, head in ((failed, whole), (whole, failed)):
+        with pytest.raises(NothingMeasuredError, match="failed: no finished record among 4 cells") as caught:
+            compare_runs(base, head, 0.05)
+        assert caught.value.exit_code == 5
+
+
+def test_a_cell_that_failed_in_both_is_not_said_to_be_in_one(build: Build) -> None:
+    cells = [*specs()[:3], replace(specs()[3], status="failed", error="x")]
+    comparison = compare_runs(build(*cells, name="base"), build(*cells, name="head"), 0.05)
+    assert comparison.exit_code == 4
+    assert "Incomplete: c1/mlsa-fast/seed0 not finished in both" in headline(comparison)
+
+
+def rewritten(run: Path, name: str, **values: object) -> None:
+    """Change *values* in every file of that name."""
+    for path in run.rglob(name):
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("device", "cuda:0"),
+        ("image_side", 256),
+        ("train_images", 64),
+        ("validation_images", 3),
+        ("test_images", 83),
+        ("batch_size", 64),
+        ("steps_per_epoch", 544),
+        ("ranks", 2),
+        ("cells_at_once", 4),
+    ],
+)
+def test_cells_that_measured_something_else_are_refused(build: Build, field: str, value: object) -> None:
+    base, head = build(*specs(), name="base"), build(*specs(), name="head")
+    rewritten(base, "record.json", cells_at_once=1)
+    rewritten(head, "record.json", **({"cells_at_once": 1} | {field: value}))
+    comparison = compare_runs(base, head, 0.05)
+    assert [(d.what, d.head) for d in comparison.differences if d.forbids] == [(field, str(value))]
+    assert comparison.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("torch", "2.14.0"), ("commit", "fedcba"), ("attention_backend", "fused"), ("cells_at_once", 1)],
+)
+def test_what_may_be_the_point_or_only_one_run_knows_is_named(build: Build, field: str, value: object) -> None:
+    base, head = build(*specs(), name="base"), build(*specs(), name="head")
+    rewritten(head, "record.json", **{field: value})
+    comparison = compare_runs(base, head, 0.05)
+    assert [(d.what, d.head, d.forbids) for d in comparison.differences] == [(field, str(value), False)]
+    assert comparison.exit_code == 0
+
+
+def test_only_cells_of_both_runs_are_asked_in_what_they_differ(build: Build) -> None:
+    base = build(*specs(), name="base")
+    head = build(*specs(), Spec("alone", dtype="bfloat16"), name="head")
+    assert compare_runs(base, head, 0.05).differences == ()
+
+
+def test_another_driver_is_named(build: Build) -> None:
+    base, head = build(*specs(), name="base"), build(*specs(), name="head")
+    rewritten(head, "environment.json", driver="580.1")
+    assert compare_runs(base, head, 0.05).differences == (Difference("driver", "absent", "580.1", forbids=False),)
+
+
+def test_a_kernel_that_one_build_lacks_is_named(build: Build) -> None:
+    base, head = build(*specs(), name="base"), build(*specs(), name="head")
+    for run, available in ((base, True), (head, False)):
+        kernel = {"name": "linear attention in C", "available": available, "detail": "no compiler"}
+        rewritten(run, "environment.json", capabilities=[kernel])
+    assert "beware: capability linear attention in C: available -> not available" in told(
+        compare_runs(base, head, 0.05), "text"
+    )
+
+
+@pytest.mark.parametrize(("base", "head", "words"), [(False, True, "none -> some"), (True, True, "some -> some")])
+def test_uncommitted_changes_are_named(build: Build, base: bool, head: bool, words: str) -> None:  # noqa: FBT001
+    runs = build(*specs(), name="base"), build(*specs(), name="head")
+    for run, dirty in zip(runs, (base, head), strict=True):
+        rewritten(run, "manifest.json", dirty=dirty)
+    assert f"beware: uncommitted changes: {words}" in told(compare_runs(*runs, 0.05), "text")
+
+
+def test_a_caveat_of_one_run_is_named_unless_only_its_numbers_differ(build: Build) -> None:
+    base = build(*(replace(spec, caveats=("0.37 GiB were in use",)) for spec in specs()), name="base")
+    head = build(*(replace(s, caveats=("0.52 GiB were in use", "throttled")) for s in specs()), name="head")
+    found = compare_runs(base, head, 0.05).differences
+    assert found == (Difference("caveat: throttled", "0 cells", "4 cells", forbids=False),)
+
+
 @pytest.mark.parametrize(("factor", "code", "outcome"), [(1.0, 0, "no regression"), (1.2, 3, "regression")])
 def test_the_exit_code_says_what_was_found(build: Build, factor: float, code: int, outcome: str) -> None:
     base, head = build(*specs(), name="base"), build(*specs(factor), name="head")
@@ -129,7 +339,7 @@ def test_a_run_that_lacks_a_cell_is_incomplete(build: Build) -> None:
     base, head = build(*specs(), name="base"), build(*specs()[:3], name="head")
     result = CliRunner().invoke(app, [str(base), str(head)])
     assert result.exit_code == 4
-    assert "Incomplete: c1/mlsa-fast/seed0 in one run only" in result.stdout
+    assert "Incomplete: c1/mlsa-fast/seed0 not finished in both" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What other tools read of a run."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def test_what_is_unavailable_is_left_out_and_never_zero() -> None:
     gone = Metric(name="time_per_epoch", value=None, unit="s", tag="unavailable", reason="no epoch")
     smaller, _ = benchmarks([record(Spec(values={gone.name: gone}))])
     assert not any("time_per_epoch" in name or "energy" in name for name in rows(smaller.text))
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan])
+def test_what_is_no_finite_number_is_left_out_for_json_has_no_word_for_it(number: float) -> None:
+    usual = {metric.name: metric for metric in record(Spec()).metrics}
+    values = {
+        "time_per_epoch": usual["time_per_epoch"].model_copy(update={"value": number}),
+        "windows_per_second": usual["windows_per_second"].model_copy(update={"spread": number}),
+    }
+    smaller, bigger = benchmarks([record(Spec(values=values))])
+    assert not any("time_per_epoch" in name for name in rows(smaller.text))
+    assert "range" not in rows(bigger.text)["carpet/msa-fast/seed0 windows_per_second"]
 
 
 def summary_of(run: Path) -> str:
