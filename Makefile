@@ -100,6 +100,7 @@ benchmarks:
 
 gate:
 	git worktree add --detach --force .gate-base $(BASE)
+	cd .gate-base && $(abspath $(BIN))/python -c "from setuptools import setup; setup()" --quiet build_ext --inplace
 	$(BIN)/python -m tests.benchmarks.gate .gate-base . ; code=$$?; git worktree remove --force .gate-base; exit $$code
 
 gate-experiment:

@@ -194,11 +194,11 @@ def show(record: KernelsRecord, console: Console) -> None:
 
 
 def _cells(row: KernelRow) -> list[str]:
-    if row.time_s is None or row.spread_s is None or row.bytes_per_s is None or row.roofline_share is None:
+    if row.time_s is None or row.bytes_per_s is None or row.roofline_share is None:
         return [f"skipped: {row.reason}"]
     return [
         f"{row.time_s * 1e3:.3g}",
-        f"{row.spread_s * 500:.2g}",
+        "unavailable" if row.spread_s is None else f"{row.spread_s * 500:.2g}",
         str(row.rounds),
         "" if row.flops_per_s is None else f"{row.flops_per_s / 1e9:.0f}",
         f"{row.bytes_per_s / 1e9:.1f}",

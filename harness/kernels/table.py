@@ -5,9 +5,11 @@ Shapes: B windows, T tokens, H heads, E width of a head.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -82,17 +84,17 @@ def _eager_softmax(_: Sizes) -> tuple[Mix, nn.Module]:
     return mix, nn.Module()
 
 
-def _sdpa(backend: SDPBackend) -> Callable[[Sizes], tuple[Mix, nn.Module]]:
-    def build(sizes: Sizes) -> tuple[Mix, nn.Module]:
-        mix, module = _between_projections("msa", "native")(sizes)
+def _sdpa(*backends: SDPBackend) -> Callable[[Sizes], tuple[Mix, nn.Module]]:
+    """Build torch's fused attention, by these of its programs or by the one that it chooses."""
 
-        def only(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
-            with sdpa_kernel([backend]):
-                return mix(q_bthe, k_bthe, v_bthe)
+    def mix(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
+        q_bhte, k_bhte, v_bhte = (x.transpose(1, 2) for x in (q_bthe, k_bthe, v_bthe))
+        with sdpa_kernel(list(backends)) if backends else nullcontext():
+            mixed_bhte = F.scaled_dot_product_attention(q_bhte, k_bhte, v_bhte)
+        mixed_bthe: Tensor = mixed_bhte.transpose(1, 2).contiguous()
+        return mixed_bthe
 
-        return only, module
-
-    return build
+    return lambda _: (mix, nn.Module())
 
 
 def _only_cuda(device: torch.device, _: torch.dtype) -> str | None:
@@ -142,7 +144,8 @@ def _softmax_kernel(build: Callable[[Sizes], tuple[Mix, nn.Module]], pairs: floa
 
 KERNELS: dict[str, Kernel] = {
     "softmax eager": _softmax_kernel(_eager_softmax, 4),
-    "softmax sdpa": _softmax_kernel(_between_projections("msa", "native")),
+    "softmax native": _softmax_kernel(_between_projections("msa", "native")),
+    "softmax sdpa": _softmax_kernel(_sdpa()),
     "softmax sdpa-math": _softmax_kernel(_sdpa(SDPBackend.MATH), 4),
     "softmax sdpa-flash": _softmax_kernel(_sdpa(SDPBackend.FLASH_ATTENTION)),
     "softmax sdpa-efficient": _softmax_kernel(_sdpa(SDPBackend.EFFICIENT_ATTENTION))._replace(unavailable=_only_cuda),

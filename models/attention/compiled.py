@@ -42,12 +42,15 @@ def compiled_linear_attention(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) ->
     It is computed in float32, whatever is given.
 
     Raises:
-        ValueError: the kernel does not serve such queries.
+        ValueError: the kernel does not serve such queries, or keys and values are of another shape.
 
     """
     if not serves(q_bthe):
         what = f"{tuple(q_bthe.shape)}, {q_bthe.dtype}, {q_bthe.device}"
         raise ValueError(f"compiled linear attention is for a CPU and heads of a multiple of {LANES}; got {what}")  # noqa: TRY003
+    if not q_bthe.shape == k_bthe.shape == v_bthe.shape:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (q_bthe, k_bthe, v_bthe))
+        raise ValueError(f"queries, keys and values are of one shape (B, T, H, E); got {shapes}")  # noqa: TRY003
     given = (x.float().contiguous() for x in (q_bthe, k_bthe, v_bthe))
     mixed_bthe: Tensor = _CompiledLinearAttention.apply(*given)  # type: ignore[no-untyped-call]
     return mixed_bthe.to(q_bthe.dtype)
@@ -74,7 +77,15 @@ def _sizes(x_bthe: Tensor) -> tuple[int, int, int, int]:
     return windows, tokens, heads, width
 
 
+def _check(*given: Tensor) -> None:
+    """Refuse what the kernel would read past the end of: it is told addresses and one shape."""
+    for x in given:
+        if x.shape != given[0].shape or x.dtype != torch.float32 or not x.is_contiguous():
+            raise ValueError("the kernel reads contiguous float32 of one shape")  # noqa: TRY003
+
+
 def _mix(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
+    _check(q_bthe, k_bthe, v_bthe)
     mixed_bthe = torch.empty_like(q_bthe)
     addresses = [x.data_ptr() for x in (q_bthe, k_bthe, v_bthe, mixed_bthe)]
     linear_kernel.mix(*_sizes(q_bthe), STABILIZER, torch.get_num_threads(), *addresses)
@@ -83,6 +94,7 @@ def _mix(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
 
 def _back(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor, gradient_bthe: Tensor) -> Tensor:
     """Return the three gradients as one block of memory, which the C library keeps for the next time."""
+    _check(q_bthe, k_bthe, v_bthe, gradient_bthe)
     gradients_gbthe = q_bthe.new_empty(3, *q_bthe.shape)
     addresses = [x.data_ptr() for x in (q_bthe, k_bthe, v_bthe, gradient_bthe, *gradients_gbthe)]
     linear_kernel.back(*_sizes(q_bthe), STABILIZER, torch.get_num_threads(), *addresses)

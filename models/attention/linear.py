@@ -29,9 +29,22 @@ def eager_linear_attention(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Te
 
 def linear_attention(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
     """Mix by what is fastest where this runs."""
-    if compiled.serves(q_bthe):
+    if compiled.serves(q_bthe) and compiled_wins(q_bthe):
         return compiled.compiled_linear_attention(q_bthe, k_bthe, v_bthe)
     return (fused_linear_attention if fused_wins(q_bthe) else eager_linear_attention)(q_bthe, k_bthe, v_bthe)
+
+
+WIDEST, WIDTH_OF_TOKENS = 256, 8
+
+
+def compiled_wins(q_bthe: Tensor) -> bool:
+    """Say whether the program in C was measured to be faster than the others for such queries, both directions.
+
+    It multiplies by summaries, E x E, and a head is one thread's: a few wide heads, and very few tokens, are faster by
+    torch's own products, which are T x T where that is less.
+    """
+    tokens, width = q_bthe.shape[1], q_bthe.shape[-1]
+    return width <= min(WIDEST, WIDTH_OF_TOKENS * tokens)
 
 
 def fused_wins(q_bthe: Tensor) -> bool:

@@ -38,6 +38,17 @@ and makes a process up to a sixth slower for as long as it lives."""
 
 KERNELS = ("softmax sdpa", "linear native", "linformer native", "fastformer native", "feature native")
 ENDED = "the worker has ended"
+NOT_BUILT = "was not built"
+BUILT = f"""
+from importlib.util import find_spec
+
+if find_spec("models.attention.compiled") is None:
+    print("has none")
+else:
+    from models.attention import compiled
+
+    print("{NOT_BUILT}" if compiled.missing else "was built")
+"""
 WORKER = Path(__file__).with_name("worker.py").read_text()
 
 
@@ -93,6 +104,15 @@ def ask(process: "subprocess.Popen[str]", slower: float = 0.0) -> int:
     return int(answer)
 
 
+def built(checkout: Path) -> str:
+    """Say whether a checkout's linear attention in C was built: without it, another program is timed in its place."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}
+    command = [sys.executable, "-c", BUILT]
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment, cwd=checkout
+    ).stdout.strip()
+
+
 def compare(base: Timed, head: Timed, limit_s: float = LIMIT_S) -> Ratio:
     """Return how many times as long the head takes."""
     for _ in range(2 * PROCESSES):  # starting is no part of the limit
@@ -121,6 +141,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("head", type=Path)
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     options = parser.parse_args(arguments)
+    found = {name: built(checkout) for name, checkout in (("base", options.base), ("head", options.head))}
+    if NOT_BUILT in found.values() and len(set(found.values())) > 1:
+        said = ", ".join(f"the {name}'s {state}" for name, state in found.items())
+        sys.stderr.write(f"linear attention in C: {said}: not comparable\n")
+        return NOT_COMPARABLE
     slower = 0
     for kernel in KERNELS:
         try:

@@ -2,12 +2,14 @@
 
 import math
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from models.attention import compiled
 from profiles.ratio import Ratio
 from tests.benchmarks import gate
 
@@ -96,3 +98,18 @@ def test_the_exit_code_tells(value: float, code: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(gate, "KERNELS", ["fastformer native"])
     monkeypatch.setattr(gate, "compare", lambda *_: Ratio(value, value - 0.01, value + 0.01, 30))
     assert gate.main([str(HERE), str(HERE)]) == code
+
+
+def test_a_checkout_whose_kernel_was_not_built_is_not_compared_with_one_whose_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = iter([gate.NOT_BUILT, "was built"])
+    monkeypatch.setattr(gate, "built", lambda _: next(states))
+    assert gate.main(["base", "head"]) == gate.NOT_COMPARABLE
+    assert "the base's was not built, the head's was built" in capsys.readouterr().err
+
+
+def test_whether_the_kernel_was_built_is_asked_of_the_checkout_itself(tmp_path: Path) -> None:
+    assert gate.built(HERE) == ("was not built" if compiled.missing else "was built")
+    shutil.copytree(HERE / "models", tmp_path / "models", ignore=shutil.ignore_patterns("*.so"))
+    assert gate.built(tmp_path) == "was not built"

@@ -166,3 +166,21 @@ def test_shapes_are_known_without_contents() -> None:
         mixed.sum().backward()
     assert mixed.shape == real[0].shape
     assert [each.grad.shape for each in fake if each.grad is not None] == [each.shape for each in real]
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 2, 16), (1, 5, 2, 16), (2, 5, 2, 32)])
+def test_keys_and_values_of_another_shape_are_refused_and_not_read_past_their_end(shape: tuple[int, ...]) -> None:
+    q_bthe, other = torch.randn(2, 5, 2, 16), torch.randn(shape)
+    with pytest.raises(ValueError, match="one shape"):
+        compiled_linear_attention(q_bthe, other, other)
+    with pytest.raises(ValueError, match="one shape"):
+        torch.ops.inpainting.linear_attention(q_bthe, other, other)
+    with pytest.raises(ValueError, match="one shape"):
+        torch.ops.inpainting.linear_attention(*[q_bthe.double()] * 3)
+
+
+@pytest.mark.parametrize(("tokens", "width", "wins"), [
+    (49, 16, True), (49, 64, True), (49, 256, True), (49, 512, False), (9, 64, True), (9, 128, False)
+])  # fmt: skip
+def test_few_wide_heads_and_few_tokens_are_left_to_torch(tokens: int, width: int, wins: bool) -> None:  # noqa: FBT001
+    assert linear.compiled_wins(torch.empty(1, tokens, 1, width)) == wins

@@ -135,6 +135,21 @@ def test_what_does_not_fit_is_skipped_and_says_why(monkeypatch: pytest.MonkeyPat
     assert (rows[0].time_s, rows[1].reason) == (None, "")
 
 
+@pytest.mark.parametrize("spoiled", ["mixed", "gradient"])
+def test_a_wrong_window_between_others_and_a_gradient_that_is_no_number_are_seen(spoiled: str) -> None:
+    def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        mixed = KERNELS["softmax eager"].build(Sizes(32, 2, 9))[0](q, k, v)
+        if spoiled == "gradient":
+            return mixed + (q - q.detach()) * torch.tensor(math.nan).where(torch.tensor(q.requires_grad), 0.0)
+        kept = torch.ones_like(mixed)
+        kept[1] = 0.0
+        return mixed * kept
+
+    direction = "forward" if spoiled == "mixed" else "forward + backward"
+    of = shape(9)._replace(windows=3)
+    assert not error_of(KERNELS["softmax eager"], mix, torch.nn.Module(), of, direction) < 0.5
+
+
 def test_a_row_holds_rates_and_its_distance_from_the_roofline() -> None:
     rows, _ = sweep_shape(["linear eager", "linear fused"], shape(49), "forward", RATES, NoMeter(), 0.0, turns)
     row = rows[0]
