@@ -80,7 +80,7 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         loader_totals=tuple(totals.loader_totals(tables)),
         closures=tuple(closures),
         observations=tuple(observations),
-        verdict=totals.verdict(stages, observations, on_device=context.device.type != "cpu"),
+        verdict=totals.verdict(stages, observations, trainer.epoch_steps, on_device=context.device.type != "cpu"),
         energy_totals=tuple(energy_totals(tables)),
         stage_energies=tuple(stage_energies(tables, stages, result.telemetry)),
         image_scores=tuple(evaluated.image_scores()),

@@ -160,6 +160,11 @@ class Trainer:
         return math.ceil(self.windows_per_epoch / self._config.batch_size)
 
     @property
+    def epoch_steps(self) -> int:
+        """Training steps that an epoch runs: all, or as many as are measured."""
+        return self._limited(self.steps_per_epoch)
+
+    @property
     def validation_steps_per_epoch(self) -> int:
         """Validation steps of a whole epoch, whether or not one is run."""
         return math.ceil(len(self._validation_windows.image_b) / self._config.batch_size)
@@ -307,7 +312,7 @@ class Trainer:
         started_ns = perf_counter_ns()
         windows = self._draw(self._train, "train", at.epoch)
         at.draw_ns += perf_counter_ns() - started_ns  # drawn once more after an interruption
-        steps = self._limited(self.steps_per_epoch)
+        steps = self.epoch_steps
         count = min(steps * self._config.batch_size, len(windows.image_b))
         done = at.step * self._config.batch_size
         self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows", done)
