@@ -77,7 +77,7 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         best_validation_loss=trainer.at.best_validation_loss,
         metrics=tuple(_metrics(tables, cell, context, trainer, sources, result)),
         stage_totals=tuple(stages),
-        loader_totals=tuple(totals.loader_totals(tables)),
+        loader_totals=tuple(totals.loader_totals(tables, beforehand=not PIPELINES[cell.pipeline].reloads_every_window)),
         closures=tuple(closures),
         observations=tuple(observations),
         verdict=totals.verdict(stages, observations, trainer.epoch_steps, on_device=context.device.type != "cpu"),

@@ -120,9 +120,14 @@ def _working_parts(observations: list[Observation]) -> dict[tuple[str, str], flo
     return {cell: busy_s[cell] / whole_s for cell, whole_s in exposed_s.items() if whole_s > 0}
 
 
-def loader_totals(tables: Tables) -> list[LoaderTotal]:
-    """Sum the parts of loading: over the epochs that count, and in training before the first one, where it happens."""
-    rows = pd.concat([tables.counted(tables.loader), tables.loader[tables.loader["epoch"] == 0]])
+def loader_totals(tables: Tables, *, beforehand: bool) -> list[LoaderTotal]:
+    """Sum the parts of loading: over the epochs that count and, where it happens *beforehand*, before the first one.
+
+    A pipeline that loads in every step has in epoch 0 only the loading of steps that no number counts.
+    """
+    rows = tables.counted(tables.loader)
+    if beforehand:
+        rows = pd.concat([rows, tables.loader[tables.loader["epoch"] == 0]])
     sums: dict[tuple[Phase, str], float] = defaultdict(float)
     for row in rows.itertuples(index=False):
         loaded = LoaderRow(*row)

@@ -145,8 +145,13 @@ def test_busy_time_is_counted_or_estimated_from_windows_or_unavailable_for_a_rea
 
 
 def test_loading_counts_what_training_read_before_its_first_epoch(tables: Tables) -> None:
-    found = {(total.phase, total.part): total.busy_s for total in totals.loader_totals(tables)}
+    found = {(total.phase, total.part): total.busy_s for total in totals.loader_totals(tables, beforehand=True)}
     assert found == {("train", "decode"): 60, ("train", "resize"): 30, ("evaluation", "decode"): 2}
+
+
+def test_loading_in_every_step_leaves_out_steps_that_no_number_counts(tables: Tables) -> None:
+    found = {(total.phase, total.part): total.busy_s for total in totals.loader_totals(tables, beforehand=False)}
+    assert found == {("evaluation", "decode"): 2}
 
 
 def test_a_closure_says_what_no_stage_explains_and_what_two_clocks_disagree_by(tables: Tables) -> None:
