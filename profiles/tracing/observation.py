@@ -16,7 +16,13 @@ from profiles.record import Observation, ProfilerWindow, StepState, StepTime
 from profiles.spread import spread
 from profiles.stages import unheard
 from profiles.timing.clock import StageClock
-from profiles.tracing.window import ProfilerConfig, affordable_steps, count_events, profile_steps
+from profiles.tracing.window import (
+    ProfilerConfig,
+    ProfilerRefusedError,
+    affordable_steps,
+    count_events,
+    profile_steps,
+)
 
 MOST_PAIRS = 16
 FEWEST_STEPS = 5
@@ -26,12 +32,16 @@ Step = Callable[[], None]
 
 
 class Observer(NamedTuple):
-    """Looks at steps: by which clock, under which budgets, where traces go, and whose peak memory it must not count."""
+    """Looks at steps: by which clock, under which budgets, where traces go, and whose peak memory it must not count.
+
+    `on_device` is whether a device computes: what a profiler sees must then be its kernels.
+    """
 
     clock: StageClock
     config: ProfilerConfig
     traces: Path
     memory: PeakMemory
+    on_device: bool = False
 
     def observe(self, step: Step, epoch: int, most_steps: int) -> Observation:
         """Run some steps and return what was seen of them; their stages are told to no one, for some bear no mark.
@@ -63,6 +73,12 @@ class Observer(NamedTuple):
 
     def _window(self, step: Step, epoch: int, most_steps: int) -> tuple[ProfilerWindow | None, list[int], str | None]:
         """Profile as many steps as are affordable; return the window and its steps' times, or why there is none."""
+        try:
+            return self._profiled(step, epoch, most_steps)
+        except ProfilerRefusedError as error:
+            return None, [], str(error)
+
+    def _profiled(self, step: Step, epoch: int, most_steps: int) -> tuple[ProfilerWindow | None, list[int], str | None]:
         events = count_events(step)
         steps = min(most_steps, affordable_steps(self.config, events))
         if steps < 1:
@@ -70,7 +86,9 @@ class Observer(NamedTuple):
             return None, [], f"a step has {events} profiler events, too many for a window of {budget}"
         inside_ns: list[int] = []
         path = self.traces / f"epoch{epoch:04d}.pt.trace.json.gz"
-        window = profile_steps(lambda: inside_ns.append(self._timed(step)), steps, self.clock, path, epoch)
+        window = profile_steps(
+            lambda: inside_ns.append(self._timed(step)), steps, self.clock, path, epoch, on_device=self.on_device
+        )
         return window, inside_ns, None
 
     def thinned(self, observations: list[Observation], kept: int) -> list[Observation]:

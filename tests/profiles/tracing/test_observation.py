@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.profiler import profile
 
 from profiles.memory import PeakMemory
 from profiles.record import Observation
 from profiles.stages import backpropagate, recorder, stage
 from profiles.timing.clock import StageClock
 from profiles.tracing.observation import FEWEST_STEPS, MOST_PAIRS, Observer
-from profiles.tracing.window import ProfilerConfig, affordable_steps, profile_steps
+from profiles.tracing.window import ProfilerConfig, affordable_steps, count_events, profile_steps
 
 CPU = torch.device("cpu")
 
@@ -109,6 +110,44 @@ def test_a_step_too_large_for_the_budget_has_no_window_and_a_reason(observe: Cal
     assert "too many for a window of 1 MB of memory and 64 MB of trace" in seen.reason
     assert step.profiled.count(True) == 1  # only the step that was counted
     assert {time.state for time in seen.steps} == {"bare", "clock"}
+
+
+@pytest.mark.parametrize("verb", ["start", "stop"])
+def test_a_profiler_that_is_refused_is_a_reason_and_no_failed_training(
+    observe: Callable[..., Observation], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def refused(self: profile) -> None:
+        message = "CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED"
+        raise RuntimeError(message)
+
+    if verb == "stop":
+        stop = profile.stop
+        monkeypatch.setattr(profile, "stop", lambda self: (stop(self), refused(self)))
+    else:
+        monkeypatch.setattr(profile, "start", refused)
+    seen = observe(Steps(), 20)
+    assert seen.window is None
+    assert seen.reason == f"the profiler does not {verb}: CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED"
+
+
+def test_an_error_of_a_step_under_the_profiler_is_not_taken_for_the_profiler_s() -> None:
+    def failing() -> None:
+        message = "out of memory"
+        raise RuntimeError(message)
+
+    with pytest.raises(RuntimeError, match=r"^out of memory$"):
+        count_events(failing)
+    assert not torch.autograd.profiler._is_profiler_enabled
+
+
+def test_operators_of_the_host_do_not_pass_for_a_device_whose_kernels_are_not_seen(tmp_path: Path) -> None:
+    clock = StageClock()
+    observer = Observer(clock, ProfilerConfig(), tmp_path, PeakMemory(CPU), on_device=True)
+    with clock.phase("train", 2):
+        seen = observer.observe(Steps(), 2, 20)
+    assert seen.window is None
+    assert seen.reason == "kernels of the device are not seen: CUPTI was refused"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_window_takes_no_more_than_was_reckoned(observe: Callable[..., Observation]) -> None:
