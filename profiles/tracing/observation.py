@@ -25,8 +25,11 @@ from profiles.tracing.window import (
 )
 
 MOST_PAIRS = 16
-FEWEST_STEPS = 5
-"""A pair, the step whose events are counted, one of a window, one after it."""
+FEWEST_PAIRS = 3
+"""However long a step takes, if the epoch has as many: of fewer no spread can be told."""
+
+FEWEST_STEPS = 6
+"""A pair, the step whose events are counted, one of a window, two after it of which the first is not timed."""
 
 Step = Callable[[], None]
 
@@ -61,8 +64,9 @@ class Observer(NamedTuple):
         most_pairs = min(MOST_PAIRS, (most_steps - FEWEST_STEPS) // 3 + 1)  # as many again come after the window
         bare_ns, clocked_ns = self._compare(step, most_pairs)
         with self.memory.unwatched():
-            window, inside_ns, reason = self._window(step, epoch, most_steps - 3 * len(bare_ns) - 1)
-        after_ns = [self._timed(step) for _ in bare_ns] if window else []
+            window, inside_ns, reason = self._window(step, epoch, most_steps - 3 * len(bare_ns) - 2)
+        step()  # memory was given back to the system after the window: this one has to ask for it again
+        after_ns = [self._timed(step) for _ in bare_ns]
         steps: dict[StepState, list[int]] = {
             "bare": bare_ns,
             "clock": clocked_ns,
@@ -106,7 +110,9 @@ class Observer(NamedTuple):
         """Time steps without instrument and with the clock, in turn, now the one first and now the other."""
         bare_ns: list[int] = []
         clocked_ns: list[int] = []
-        while len(bare_ns) < most_pairs and sum(bare_ns) + sum(clocked_ns) < self.config.compare_s * 1e9:
+        while len(bare_ns) < most_pairs and (
+            len(bare_ns) < FEWEST_PAIRS or sum(bare_ns) + sum(clocked_ns) < self.config.compare_s * 1e9
+        ):
             for bare in (True, False) if len(bare_ns) % 2 == 0 else (False, True):
                 (bare_ns if bare else clocked_ns).append(self._timed(step, bare=bare))
         return bare_ns, clocked_ns

@@ -253,6 +253,14 @@ def test_what_lies_beyond_a_bound_is_a_caveat(
     assert said is None or said in found[0]
 
 
+def test_a_single_step_of_a_kind_is_a_caveat_for_nothing_can_be_told_of_it() -> None:
+    states: tuple[StepState, ...] = ("bare", "clock", "window", "after")
+    steps = tuple(StepTime(state=state, median_s=1.0, spread_s=None, n=1) for state in states)
+    found = seen(window(loss=(1, 1))).model_copy(update={"steps": steps})
+    (said,) = doubts([], [], [found], ProfilerConfig())
+    assert said == "one step each (bare, clock, after), epoch 2: whether the instruments slow steps down is not known"
+
+
 def test_two_routes_that_disagree_are_a_caveat() -> None:
     cell = WindowCell(stage="loss", direction="backward", clock_share=0.3, profiler_share=0.27, exposed_s=1, busy_s=1)
     found = window(loss=(1, 1)).model_copy(update={"cells": (cell,)})

@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import pytest
 import torch
@@ -82,8 +83,8 @@ def test_steps_with_and_without_clock_take_turns_and_so_does_who_is_first(observ
     seen = observe(step, 100)
     assert step.heard[:8] == [False, True, True, False, False, True, True, False]
     assert {time.state: time.n for time in seen.steps} == {"bare": 16, "clock": 16, "window": 3, "after": 16}
-    assert step.profiled == [False] * 2 * MOST_PAIRS + [True] * 4 + [False] * MOST_PAIRS
-    assert step.heard[2 * MOST_PAIRS :] == [True] * (4 + MOST_PAIRS)
+    assert step.profiled == [False] * 2 * MOST_PAIRS + [True] * 4 + [False] * (1 + MOST_PAIRS)
+    assert step.heard[2 * MOST_PAIRS :] == [True] * (5 + MOST_PAIRS)
 
 
 @pytest.mark.parametrize("most_steps", [FEWEST_STEPS, 8, 20, 50, 51])
@@ -95,11 +96,32 @@ def test_no_more_steps_are_taken_than_there_are(observe: Callable[..., Observati
     assert {time.state for time in seen.steps} == {"bare", "clock", "window", "after"}
 
 
+def test_long_steps_are_compared_often_enough_for_a_spread(observe: Callable[..., Observation]) -> None:
+    seen = observe(Steps(), 100, compare_s=1e-9)
+    assert {time.state: time.n for time in seen.steps} == {"bare": 3, "clock": 3, "window": 3, "after": 3}
+
+
+def test_the_step_that_asks_for_memory_again_after_a_window_is_not_timed(tmp_path: Path) -> None:
+    clock, step = StageClock(), Steps()
+    observer = Observer(clock, ProfilerConfig(compare_s=1e-9), tmp_path, PeakMemory(CPU))
+
+    def slow_after_the_window() -> None:
+        step()
+        if step.profiled[-2:] == [True, False]:
+            sleep(0.5)
+
+    with clock.phase("train", 2):
+        seen = observer.observe(slow_after_the_window, 2, 20)
+    (after,) = (time for time in seen.steps if time.state == "after")
+    assert after.spread_s is not None
+    assert after.spread_s < 0.1
+
+
 def test_too_few_steps_are_left_alone(observe: Callable[..., Observation]) -> None:
     step = Steps()
     seen = observe(step, FEWEST_STEPS - 1)
     assert step.heard == []
-    assert (seen.window, seen.steps, seen.reason) == (None, (), "4 steps are too few to look at")
+    assert (seen.window, seen.steps, seen.reason) == (None, (), "5 steps are too few to look at")
 
 
 def test_a_step_too_large_for_the_budget_has_no_window_and_a_reason(observe: Callable[..., Observation]) -> None:
@@ -109,7 +131,7 @@ def test_a_step_too_large_for_the_budget_has_no_window_and_a_reason(observe: Cal
     assert seen.reason is not None
     assert "too many for a window of 1 MB of memory and 64 MB of trace" in seen.reason
     assert step.profiled.count(True) == 1  # only the step that was counted
-    assert {time.state for time in seen.steps} == {"bare", "clock"}
+    assert {time.state for time in seen.steps} == {"bare", "clock", "after"}  # the profiler ran all the same
 
 
 @pytest.mark.parametrize("verb", ["start", "stop"])
