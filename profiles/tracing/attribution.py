@@ -159,6 +159,8 @@ def _sweep(items: list[tuple[Interval, Cell | None]]) -> Timeline:
     borders: list[tuple[int, int, int, Interval, Cell | None]] = []
     for number, (event, cell) in enumerate(items):
         length_ns = event.end_ns - event.start_ns
+        if length_ns == 0:
+            continue  # it would close before it opens, and holds no time
         borders.append((event.start_ns, 1, -length_ns, event, cell))
         borders.append((event.end_ns, 0, number, event, cell))
     borders.sort(key=lambda border: border[:3])
