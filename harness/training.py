@@ -326,7 +326,14 @@ class Trainer:
         """Look closely at the epoch's first steps; of the traces so far, keep an early, a middle and a late one."""
         observer, at = self._setting.observer, self.at
         assert observer is not None  # noqa: S101 - `_epoch` asked
-        seen = observer.observe(lambda: self._counted_steps(itertools.islice(batches, 1), count), at.epoch, most_steps)
+        try:
+            seen = observer.observe(
+                lambda: self._counted_steps(itertools.islice(batches, 1), count), at.epoch, most_steps
+            )
+        except InterruptedRunError:
+            if at.step:  # else the epoch is looked at again
+                at.observations.append(Observation(epoch=at.epoch, reason="interrupted while steps were looked at"))
+            raise
         at.observations = observer.thinned([*at.observations, seen], KEPT_TRACES)
 
     def _counted_steps(self, batches: Iterator[Batch], count: int) -> None:
