@@ -13,6 +13,8 @@ from profiles.tracing.window import ProfilerConfig
 TRAINED_STAGES = ("patching", "embedding", "attention", "feed_forward", "head", "loss", "optimizer")
 """What every training consists of, and marks."""
 
+FEWEST_TIMED = 2
+"""Steps of a kind of which a spread can be told."""
 
 NAMED = 5
 """Epochs that a caveat names; more are only counted."""
@@ -73,6 +75,8 @@ def _observed(seen: Observation, config: ProfilerConfig) -> Iterator[str]:
             yield f"the profiler window, {where}, took {seen.window.resident_bytes} bytes of memory: over its budget"
         if seen.window.trace_bytes > config.file_mb * 10**6:
             yield f"the profiler window's trace, {where}, has {seen.window.trace_bytes} bytes: over its budget"
+    if few := [step.state for step in seen.steps if step.state != "window" and step.n < FEWEST_TIMED]:
+        yield f"one step each ({', '.join(few)}), {where}: whether the instruments slow steps down is not known"
     if slower := _slower(seen, "bare", "clock", CLOCK_BOUND):
         yield f"steps with the stage clock are {slower:.1%} slower than without, {where}"
     if slower := _slower(seen, "clock", "after", LATER_BOUND):

@@ -194,7 +194,7 @@ def _setting(cell: Cell, context: Context, memory: PeakMemory, telemetry: Teleme
         checkpoints=context.shared.cell(cell.name).checkpoints,
         reporter=context.reporter,
         interrupt=context.interrupt,
-        observer=Observer(clock, profiler, folder.traces, memory) if looks_closely else None,
+        observer=Observer(clock, profiler, folder.traces, memory, device.type != "cpu") if looks_closely else None,
         ranks=context.ranks,
     )
 

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from profiles.record import (
     Observation,
     Phase,
     PhaseRow,
+    ProfilerWindow,
     RankTotal,
     StageRow,
     StageTotal,
@@ -118,9 +120,14 @@ def _working_parts(observations: list[Observation]) -> dict[tuple[str, str], flo
     return {cell: busy_s[cell] / whole_s for cell, whole_s in exposed_s.items() if whole_s > 0}
 
 
-def loader_totals(tables: Tables) -> list[LoaderTotal]:
-    """Sum the parts of loading: over the epochs that count, and in training before the first one, where it happens."""
-    rows = pd.concat([tables.counted(tables.loader), tables.loader[tables.loader["epoch"] == 0]])
+def loader_totals(tables: Tables, *, beforehand: bool) -> list[LoaderTotal]:
+    """Sum the parts of loading: over the epochs that count and, where it happens *beforehand*, before the first one.
+
+    A pipeline that loads in every step has in epoch 0 only the loading of steps that no number counts.
+    """
+    rows = tables.counted(tables.loader)
+    if beforehand:
+        rows = pd.concat([rows, tables.loader[tables.loader["epoch"] == 0]])
     sums: dict[tuple[Phase, str], float] = defaultdict(float)
     for row in rows.itertuples(index=False):
         loaded = LoaderRow(*row)
@@ -147,17 +154,19 @@ def closures(tables: Tables) -> list[Closure]:
     ]
 
 
-def verdict(totals: list[StageTotal], observations: list[Observation], *, on_device: bool) -> Verdict:
+def verdict(totals: list[StageTotal], observations: list[Observation], epoch_steps: int, *, on_device: bool) -> Verdict:
     """Say what bounds the training: its input, its arithmetic, or the host that launches it.
 
     Args:
         totals: of the cell's stages.
         observations: whose windows say how much of a step computes.
+        epoch_steps: training steps that an epoch has run.
         on_device: whether a device computes; else the host does, and what it does not compute is launching it.
 
     """
     waits = sum(total.share for total in totals if total.phase == "train" and total.stage == "data_loading")
-    compute = _compute_share(observations, on_device=on_device)
+    windows = [seen.window for seen in observations if seen.window]
+    compute = _device_share(windows, _step_s(totals, epoch_steps)) if on_device else _host_share(windows, waits)
     if compute is None:
         return Verdict(
             bound="input-bound" if waits >= MAJORITY else None,
@@ -166,7 +175,7 @@ def verdict(totals: list[StageTotal], observations: list[Observation], *, on_dev
             host_share=None,
             reason="without a profiler window, compute and host cannot be told apart",
         )
-    compute = min(compute, 1 - waits)
+    compute = min(compute, 1 - waits)  # the windows' steps are not those of the wall time, and never quite like them
     shares: dict[Bound, float] = {"input-bound": waits, "compute-bound": compute, "host-bound": 1 - waits - compute}
     largest = max(shares, key=lambda name: shares[name])
     return Verdict(
@@ -174,19 +183,41 @@ def verdict(totals: list[StageTotal], observations: list[Observation], *, on_dev
         input_share=waits,
         compute_share=compute,
         host_share=1 - waits - compute,
-        reason=f"of the training's wall time, {waits:.1%} waits for input; of a step's, {compute:.1%} computes",
+        reason=f"of the training's wall time, {waits:.1%} waits for input and {compute:.1%} computes",
     )
 
 
-def _compute_share(observations: list[Observation], *, on_device: bool) -> float | None:
-    """Return the part of a step in which its resource works.
+def _step_s(totals: list[StageTotal], epoch_steps: int) -> float:
+    """Return the wall time of a training step, over the epochs that count: waits, saving and all."""
+    train = [total for total in totals if total.phase == "train"]
+    return math.fsum(total.exposed_s for total in train) / (epoch_steps * max(total.epochs for total in train))
 
-    A profiler slows down the host and not a device's kernels, so these are set against a step's length outside of the
-    window, and a CPU's operators against that inside.
+
+def _device_share(windows: list[ProfilerWindow], step_s: float) -> float | None:
+    """Return the part of the training in which its device computes: a profiler does not slow down kernels."""
+    shares = [(window.busy_s - _loading(window).busy_s) / (window.steps * step_s) for window in windows]
+    return float(np.median(shares)) if shares else None
+
+
+def _host_share(windows: list[ProfilerWindow], waits: float) -> float | None:
+    """Return the part of the training in which a CPU computes: of what it does not wait, as in the windows.
+
+    A window has waited for less or more than the epochs that count, and the profiler slows down what it sees.
     """
     shares = [
-        window.busy_s / (window.steps * clocked_s if on_device else window.wall_s)
-        for seen in observations
-        if (window := seen.window) and (clocked_s := seen.median_s("clock"))
+        (window.busy_s - loading.busy_s) / (window.wall_s - loading.exposed_s)
+        for window in windows
+        if (loading := _loading(window)).exposed_s < window.wall_s
     ]
-    return float(np.median(shares)) if shares else None
+    return float(np.median(shares)) * (1 - waits) if shares else None
+
+
+class _Loading(NamedTuple):
+    exposed_s: float
+    busy_s: float
+
+
+def _loading(window: ProfilerWindow) -> _Loading:
+    """Return what a window's loading took and worked: the verdict's input, and none of its compute."""
+    cells = [cell for cell in window.cells if cell.stage == "data_loading"]
+    return _Loading(math.fsum(cell.exposed_s for cell in cells), math.fsum(cell.busy_s for cell in cells))

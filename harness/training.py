@@ -160,6 +160,11 @@ class Trainer:
         return math.ceil(self.windows_per_epoch / self._config.batch_size)
 
     @property
+    def epoch_steps(self) -> int:
+        """Training steps that an epoch runs: all, or as many as are measured."""
+        return self._limited(self.steps_per_epoch)
+
+    @property
     def validation_steps_per_epoch(self) -> int:
         """Validation steps of a whole epoch, whether or not one is run."""
         return math.ceil(len(self._validation_windows.image_b) / self._config.batch_size)
@@ -307,7 +312,7 @@ class Trainer:
         started_ns = perf_counter_ns()
         windows = self._draw(self._train, "train", at.epoch)
         at.draw_ns += perf_counter_ns() - started_ns  # drawn once more after an interruption
-        steps = self._limited(self.steps_per_epoch)
+        steps = self.epoch_steps
         count = min(steps * self._config.batch_size, len(windows.image_b))
         done = at.step * self._config.batch_size
         self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows", done)
@@ -321,7 +326,14 @@ class Trainer:
         """Look closely at the epoch's first steps; of the traces so far, keep an early, a middle and a late one."""
         observer, at = self._setting.observer, self.at
         assert observer is not None  # noqa: S101 - `_epoch` asked
-        seen = observer.observe(lambda: self._counted_steps(itertools.islice(batches, 1), count), at.epoch, most_steps)
+        try:
+            seen = observer.observe(
+                lambda: self._counted_steps(itertools.islice(batches, 1), count), at.epoch, most_steps
+            )
+        except InterruptedRunError:
+            if at.step:  # else the epoch is looked at again
+                at.observations.append(Observation(epoch=at.epoch, reason="interrupted while steps were looked at"))
+            raise
         at.observations = observer.thinned([*at.observations, seen], KEPT_TRACES)
 
     def _counted_steps(self, batches: Iterator[Batch], count: int) -> None:

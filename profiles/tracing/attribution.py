@@ -22,7 +22,9 @@ class Interval(NamedTuple):
     """One raw event of a profiler.
 
     `sequence` is an operator's autograd sequence number, -1 where it has none; `forward_thread` is 0 but for backward
-    nodes. `correlation` is an operator's own number, and for work on a device that of the operator which launched it.
+    nodes. `correlation` is an operator's own number, and for work on a device that of the operator which launched it;
+    0 where there is none. The calls of a device's library, such as a launch, have none here: theirs are numbers of
+    another count, which would be taken for those of operators.
     """
 
     name: str
@@ -78,10 +80,18 @@ def intervals(events: Iterable[KinetoEvent]) -> list[Interval]:
                 annotation=event.is_user_annotation(),
                 sequence=event.sequence_nr(),
                 forward_thread=event.fwd_thread_id(),
-                correlation=event.linked_correlation_id() if on_device else event.correlation_id(),
+                correlation=_correlation(event, on_device=on_device),
             )
         )
     return read
+
+
+def _correlation(event: KinetoEvent, *, on_device: bool) -> int:
+    """Return an operator's number; a call of a device's library is linked to the operator that made it, as a kernel."""
+    linked = event.linked_correlation_id()
+    if on_device:
+        return linked
+    return 0 if linked else event.correlation_id()
 
 
 class Timeline:
@@ -149,6 +159,8 @@ def _sweep(items: list[tuple[Interval, Cell | None]]) -> Timeline:
     borders: list[tuple[int, int, int, Interval, Cell | None]] = []
     for number, (event, cell) in enumerate(items):
         length_ns = event.end_ns - event.start_ns
+        if length_ns == 0:
+            continue  # it would close before it opens, and holds no time
         borders.append((event.start_ns, 1, -length_ns, event, cell))
         borders.append((event.end_ns, 0, number, event, cell))
     borders.sort(key=lambda border: border[:3])
@@ -219,7 +231,9 @@ def attribute(events: list[Interval]) -> Attributed:
 def _kernels(events: list[Interval], host: Timeline) -> list[tuple[Interval, Cell]]:
     """Return the device's work in order, each with the cell for which it was launched."""
     launched_ns = {
-        event.correlation: event.start_ns for event in events if not event.on_device and not event.annotation
+        event.correlation: event.start_ns
+        for event in events
+        if event.correlation and not event.on_device and not event.annotation
     }
     kernels = sorted(
         (event for event in events if event.on_device and not event.annotation), key=lambda event: event.start_ns

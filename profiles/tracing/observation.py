@@ -16,22 +16,35 @@ from profiles.record import Observation, ProfilerWindow, StepState, StepTime
 from profiles.spread import spread
 from profiles.stages import unheard
 from profiles.timing.clock import StageClock
-from profiles.tracing.window import ProfilerConfig, affordable_steps, count_events, profile_steps
+from profiles.tracing.window import (
+    ProfilerConfig,
+    ProfilerRefusedError,
+    affordable_steps,
+    count_events,
+    profile_steps,
+)
 
 MOST_PAIRS = 16
-FEWEST_STEPS = 5
-"""A pair, the step whose events are counted, one of a window, one after it."""
+FEWEST_PAIRS = 3
+"""However long a step takes, if the epoch has as many: of fewer no spread can be told."""
+
+FEWEST_STEPS = 6
+"""A pair, the step whose events are counted, one of a window, two after it of which the first is not timed."""
 
 Step = Callable[[], None]
 
 
 class Observer(NamedTuple):
-    """Looks at steps: by which clock, under which budgets, where traces go, and whose peak memory it must not count."""
+    """Looks at steps: by which clock, under which budgets, where traces go, and whose peak memory it must not count.
+
+    `on_device` is whether a device computes: what a profiler sees must then be its kernels.
+    """
 
     clock: StageClock
     config: ProfilerConfig
     traces: Path
     memory: PeakMemory
+    on_device: bool = False
 
     def observe(self, step: Step, epoch: int, most_steps: int) -> Observation:
         """Run some steps and return what was seen of them; their stages are told to no one, for some bear no mark.
@@ -51,8 +64,9 @@ class Observer(NamedTuple):
         most_pairs = min(MOST_PAIRS, (most_steps - FEWEST_STEPS) // 3 + 1)  # as many again come after the window
         bare_ns, clocked_ns = self._compare(step, most_pairs)
         with self.memory.unwatched():
-            window, inside_ns, reason = self._window(step, epoch, most_steps - 3 * len(bare_ns) - 1)
-        after_ns = [self._timed(step) for _ in bare_ns] if window else []
+            window, inside_ns, reason = self._window(step, epoch, most_steps - 3 * len(bare_ns) - 2)
+        step()  # memory was given back to the system after the window: this one has to ask for it again
+        after_ns = [self._timed(step) for _ in bare_ns]
         steps: dict[StepState, list[int]] = {
             "bare": bare_ns,
             "clock": clocked_ns,
@@ -63,6 +77,12 @@ class Observer(NamedTuple):
 
     def _window(self, step: Step, epoch: int, most_steps: int) -> tuple[ProfilerWindow | None, list[int], str | None]:
         """Profile as many steps as are affordable; return the window and its steps' times, or why there is none."""
+        try:
+            return self._profiled(step, epoch, most_steps)
+        except ProfilerRefusedError as error:
+            return None, [], str(error)
+
+    def _profiled(self, step: Step, epoch: int, most_steps: int) -> tuple[ProfilerWindow | None, list[int], str | None]:
         events = count_events(step)
         steps = min(most_steps, affordable_steps(self.config, events))
         if steps < 1:
@@ -70,7 +90,9 @@ class Observer(NamedTuple):
             return None, [], f"a step has {events} profiler events, too many for a window of {budget}"
         inside_ns: list[int] = []
         path = self.traces / f"epoch{epoch:04d}.pt.trace.json.gz"
-        window = profile_steps(lambda: inside_ns.append(self._timed(step)), steps, self.clock, path, epoch)
+        window = profile_steps(
+            lambda: inside_ns.append(self._timed(step)), steps, self.clock, path, epoch, on_device=self.on_device
+        )
         return window, inside_ns, None
 
     def thinned(self, observations: list[Observation], kept: int) -> list[Observation]:
@@ -88,7 +110,9 @@ class Observer(NamedTuple):
         """Time steps without instrument and with the clock, in turn, now the one first and now the other."""
         bare_ns: list[int] = []
         clocked_ns: list[int] = []
-        while len(bare_ns) < most_pairs and sum(bare_ns) + sum(clocked_ns) < self.config.compare_s * 1e9:
+        while len(bare_ns) < most_pairs and (
+            len(bare_ns) < FEWEST_PAIRS or sum(bare_ns) + sum(clocked_ns) < self.config.compare_s * 1e9
+        ):
             for bare in (True, False) if len(bare_ns) % 2 == 0 else (False, True):
                 (bare_ns if bare else clocked_ns).append(self._timed(step, bare=bare))
         return bare_ns, clocked_ns

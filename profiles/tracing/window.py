@@ -4,7 +4,8 @@ A window is kept out of every timing statistic, since the profiler slows down wh
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from profiles.record import ProfilerWindow, WindowCell
 from profiles.timing.clock import StageClock
 from profiles.timing.times import Cell
 from profiles.tracing.attribution import STEP, Attributed, KinetoEvent, attribute, intervals
+from profiles.watchers import watchers
 
 RESIDENT_PER_EVENT = 3000
 """Bytes that an event takes in memory until the window is written: 2,400 in the profiler, 500 read (torch 2.13)."""
@@ -44,14 +46,47 @@ def affordable_steps(config: ProfilerConfig, events_per_step: int) -> int:
     return min(config.steps, by_memory, by_file)
 
 
+class ProfilerRefusedError(Exception):
+    """The profiler does not work in this process just now; a training goes on without it. Reaches no user."""
+
+
+@contextmanager
+def profiling() -> Iterator[profile]:
+    """Profile the block, whose own errors pass through.
+
+    Raises:
+        ProfilerRefusedError: the profiler does not start or stop, as where another one holds it.
+
+    """
+    profiler = new_profiler()
+    try:
+        profiler.start()
+    except RuntimeError as error:
+        message = f"the profiler does not start: {error}"
+        raise ProfilerRefusedError(message) from error
+    try:
+        yield profiler
+    except BaseException:
+        with suppress(RuntimeError):  # the block's error is the one to tell
+            profiler.stop()
+        raise
+    try:
+        profiler.stop()
+    except RuntimeError as error:
+        message = f"the profiler does not stop: {error}"
+        raise ProfilerRefusedError(message) from error
+
+
 def count_events(step: Callable[[], None]) -> int:
     """Run one step under the profiler and return how many events it makes; this also warms the profiler up."""
-    with new_profiler() as profiler:
+    with profiling() as profiler:
         step()
     return len(raw_events(profiler))
 
 
-def profile_steps(step: Callable[[], None], steps: int, clock: StageClock, path: Path, epoch: int) -> ProfilerWindow:
+def profile_steps(
+    step: Callable[[], None], steps: int, clock: StageClock, path: Path, epoch: int, *, on_device: bool = False
+) -> ProfilerWindow:
     """Profile *steps* steps, write their trace to *path*, and set both routes to stages side by side.
 
     Args:
@@ -60,16 +95,23 @@ def profile_steps(step: Callable[[], None], steps: int, clock: StageClock, path:
         clock: the stage clock that hears the steps' marks.
         path: `*.pt.trace.json.gz`, which Perfetto, TensorBoard's profiler plugin and TraceInsight open.
         epoch: of the window, for its record.
+        on_device: whether a device computes, whose kernels must be seen: the host's operators would not be its work.
+
+    Raises:
+        ProfilerRefusedError: the profiler does not start or stop, or does not see the device's kernels.
 
     """
     before_bytes = resident_bytes()
-    with new_profiler() as profiler, clock.annotating():
+    with profiling() as profiler, clock.annotating():
         before_ns = clock.read()
         for number in range(steps):
             with record_function(f"{STEP}{number}"):
                 step()
         after_ns = clock.read()
     events = intervals(raw_events(profiler))
+    if on_device and not any(event.on_device and not event.annotation for event in events):
+        message = f"kernels of the device are not seen: {'; '.join(watchers()) or 'CUPTI was refused'}"
+        raise ProfilerRefusedError(message)
     after_bytes = resident_bytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     profiler.export_chrome_trace(str(path))

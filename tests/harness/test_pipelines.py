@@ -146,6 +146,16 @@ def test_loading_in_workers_is_busy_in_their_processes_and_exposed_where_the_tra
     assert waited["busy_s"].sum() == pytest.approx(busy_s.sum())
 
 
+def test_the_parts_of_loading_in_a_record_sum_to_its_stage_though_steps_were_looked_at_before(
+    generated: Path, tmp_path: Path
+) -> None:
+    outcome = start(build(table(generated, measured_steps=3, warmup_steps=2), "tiny"), tmp_path / "run")
+    record = read_model(CellRecord, folder_of(outcome).record)
+    parts_s = sum(part.busy_s for part in record.loader_totals if part.phase == "train")
+    (stage,) = (each for each in record.stage_totals if (each.phase, each.stage) == ("train", "data_loading"))
+    assert stage.busy_s == pytest.approx(parts_s)
+
+
 def test_a_model_that_the_library_lacks_runs_ours_on_either_pipeline(generated: Path) -> None:
     config = build({**table(generated), "models": ["intra", "mlsa"]}, "tiny")
     assert backend_of(Cell("weave", "intra", "thesis", 0), config) == "native"

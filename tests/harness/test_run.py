@@ -175,6 +175,22 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, at_call: int, name: str) -> No
     monkeypatch.setattr(Trainer, name, counted)
 
 
+def test_an_observation_that_was_interrupted_is_told_in_the_record(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tiny_table(generated, max_epochs=2)
+    config = build({**table, "models": ["msa"], "data": {**table["data"], "categories": ["weave"]}}, "tiny")
+    with monkeypatch.context() as patch:
+        interrupting(patch, 9, "_step")  # the second of epoch 2, whose steps are looked at
+        with pytest.raises(InterruptedRunError):
+            start(config, tmp_path / "run")
+    outcome = resume(tmp_path / "run", None, retry_failed=False)
+    record = read_model(CellRecord, RunDirectory(outcome.directory).cell(outcome.cells[0].name).record)
+    (seen,) = record.observations
+    assert (seen.epoch, seen.window, seen.reason) == (2, None, "interrupted while steps were looked at")
+    assert "no profiler window, epoch 2: interrupted while steps were looked at" in record.caveats
+
+
 @pytest.mark.parametrize("at_call", [1, 5, 7, 8, 16, 21, 25])
 def test_a_run_interrupted_at_any_step_ends_in_the_same_numbers(
     finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_call: int

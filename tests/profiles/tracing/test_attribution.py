@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from statistics import median
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from profiles.stages import backpropagate, stage
 from profiles.timing.clock import ANNOTATION, BACKWARD_PASS, StageClock
 from profiles.timing.times import Cell
-from profiles.tracing.attribution import NODE, Interval, attribute, union_ns
+from profiles.tracing.attribution import NODE, Interval, attribute, intervals, union_ns
 from profiles.tracing.window import profile_steps
 
 FORWARD, BACKWARD = Cell("attention", "forward"), Cell("attention", "backward")
@@ -90,10 +91,10 @@ def test_on_a_cpu_busy_is_the_union_of_operators() -> None:
 
 def test_device_time_goes_to_the_stage_that_launched_it_and_idle_time_to_the_one_it_waited_for() -> None:
     events = step(
-        mark(f"{ANNOTATION}attention", 0, 10), operator("cudaLaunchKernel", 2, 3, correlation=1),
+        mark(f"{ANNOTATION}attention", 0, 10), operator("aten::mm", 2, 3, correlation=1),
         mark(f"{ANNOTATION}data_loading", 10, 60),
-        mark(f"{ANNOTATION}loss", 60, 100), operator("cudaLaunchKernel", 62, 63, correlation=2),
-        operator("cudaLaunchKernel", 64, 65, correlation=3),
+        mark(f"{ANNOTATION}loss", 60, 100), operator("aten::sum", 62, 63, correlation=2),
+        operator("aten::add", 64, 65, correlation=3),
         kernel(5, 40, 1), kernel(70, 90, 2), kernel(80, 120, 3),
     )  # fmt: skip
     found = attribute(events)
@@ -104,10 +105,74 @@ def test_device_time_goes_to_the_stage_that_launched_it_and_idle_time_to_the_one
 
 
 def test_kernels_of_the_backward_pass_go_to_the_stage_of_their_node() -> None:
-    launch = operator("cudaLaunchKernel", 72, 73, correlation=5)._replace(thread=9)
+    launch = operator("aten::mm", 72, 73, correlation=5)._replace(thread=9)
     found = attribute([*TRAINING, launch, kernel(80, 110, 5)])
     assert found.busy_ns == {BACKWARD: 30}
     assert found.exposed_ns[BACKWARD] == 30 + (80 - 62)
+
+
+class Raw(NamedTuple):
+    """A raw event as torch gives it; on a device, or of its library, linked to an operator by that one's number."""
+
+    called: str
+    start: int
+    length: int = 1
+    number: int = 0
+    linked: int = 0
+    device: str = "DeviceType.CPU"
+    marks: bool = False
+
+    def name(self) -> str:
+        return self.called
+
+    def start_ns(self) -> int:
+        return self.start
+
+    def duration_ns(self) -> int:
+        return self.length
+
+    def start_thread_id(self) -> int:
+        return 1
+
+    def fwd_thread_id(self) -> int:
+        return 0
+
+    def sequence_nr(self) -> int:
+        return -1
+
+    def correlation_id(self) -> int:
+        return self.number
+
+    def linked_correlation_id(self) -> int:
+        return self.linked
+
+    def is_user_annotation(self) -> bool:
+        return self.marks
+
+    def device_type(self) -> str:
+        return self.device
+
+
+def test_a_launch_whose_number_is_by_chance_an_operator_s_takes_no_kernel_from_it() -> None:
+    """Operators are counted by torch, launches by CUPTI: both from small numbers up."""
+    gpu = "DeviceType.CUDA"
+    events = intervals([
+        Raw("ProfilerStep#0", 0, 100, marks=True),
+        Raw(f"{ANNOTATION}attention", 0, 20, marks=True), Raw("aten::mm", 2, 8, number=1),
+        Raw("cudaLaunchKernel", 4, number=2, linked=1),
+        Raw(f"{ANNOTATION}loss", 20, 60, marks=True), Raw("aten::sum", 22, 8, number=2),
+        Raw("cudaLaunchKernel", 24, number=1, linked=2),
+        Raw("gemm", 30, 10, number=2, linked=1, device=gpu), Raw("reduce", 50, 5, number=1, linked=2, device=gpu),
+    ])  # fmt: skip
+    assert attribute(events).busy_ns == {FORWARD: 10, LOSS: 5}
+
+
+def test_a_kernel_that_no_operator_launched_goes_with_what_the_host_worked_for_meanwhile() -> None:
+    events = intervals([
+        Raw("ProfilerStep#0", 0, 100, marks=True), Raw(f"{ANNOTATION}loss", 20, 60, marks=True),
+        Raw("cudaDeviceSynchronize", 1), Raw("aten::detach", 3), Raw("memset", 30, 10, device="DeviceType.CUDA"),
+    ])  # fmt: skip
+    assert attribute(events).busy_ns == {LOSS: 10}
 
 
 spans = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 50)), max_size=25)
@@ -123,7 +188,7 @@ names = st.sampled_from(["attention", "loss", "patching"])
 
 
 @given(
-    st.lists(st.tuples(names, st.integers(0, 10), st.integers(1, 10)), max_size=8),
+    st.lists(st.tuples(names, st.integers(0, 10), st.integers(0, 10)), max_size=8),
     st.lists(st.tuples(st.integers(0, 150), st.integers(1, 60), st.integers(1, 8)), max_size=8),
 )
 def test_every_moment_of_a_window_is_in_one_cell(
@@ -132,7 +197,7 @@ def test_every_moment_of_a_window_is_in_one_cell(
     events, now = [], 0
     for number, (name, gap, length) in enumerate(stages, start=1):
         events += [mark(f"{ANNOTATION}{name}", now + gap, now + gap + length)]
-        events += [operator("cudaLaunchKernel", now + gap, now + gap + length, correlation=number)]
+        events += [operator("aten::mm", now + gap, now + gap + length, correlation=number)]
         now += gap + length
     events += [kernel(start, start + length, number) for start, length, number in kernels]
     found = attribute(step(*events, end_ns=max(now, 1)))

@@ -4,16 +4,18 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import pytest
 import torch
+from torch.profiler import profile
 
 from profiles.memory import PeakMemory
 from profiles.record import Observation
 from profiles.stages import backpropagate, recorder, stage
 from profiles.timing.clock import StageClock
 from profiles.tracing.observation import FEWEST_STEPS, MOST_PAIRS, Observer
-from profiles.tracing.window import ProfilerConfig, affordable_steps, profile_steps
+from profiles.tracing.window import ProfilerConfig, affordable_steps, count_events, profile_steps
 
 CPU = torch.device("cpu")
 
@@ -81,8 +83,8 @@ def test_steps_with_and_without_clock_take_turns_and_so_does_who_is_first(observ
     seen = observe(step, 100)
     assert step.heard[:8] == [False, True, True, False, False, True, True, False]
     assert {time.state: time.n for time in seen.steps} == {"bare": 16, "clock": 16, "window": 3, "after": 16}
-    assert step.profiled == [False] * 2 * MOST_PAIRS + [True] * 4 + [False] * MOST_PAIRS
-    assert step.heard[2 * MOST_PAIRS :] == [True] * (4 + MOST_PAIRS)
+    assert step.profiled == [False] * 2 * MOST_PAIRS + [True] * 4 + [False] * (1 + MOST_PAIRS)
+    assert step.heard[2 * MOST_PAIRS :] == [True] * (5 + MOST_PAIRS)
 
 
 @pytest.mark.parametrize("most_steps", [FEWEST_STEPS, 8, 20, 50, 51])
@@ -94,11 +96,32 @@ def test_no_more_steps_are_taken_than_there_are(observe: Callable[..., Observati
     assert {time.state for time in seen.steps} == {"bare", "clock", "window", "after"}
 
 
+def test_long_steps_are_compared_often_enough_for_a_spread(observe: Callable[..., Observation]) -> None:
+    seen = observe(Steps(), 100, compare_s=1e-9)
+    assert {time.state: time.n for time in seen.steps} == {"bare": 3, "clock": 3, "window": 3, "after": 3}
+
+
+def test_the_step_that_asks_for_memory_again_after_a_window_is_not_timed(tmp_path: Path) -> None:
+    clock, step = StageClock(), Steps()
+    observer = Observer(clock, ProfilerConfig(compare_s=1e-9), tmp_path, PeakMemory(CPU))
+
+    def slow_after_the_window() -> None:
+        step()
+        if step.profiled[-2:] == [True, False]:
+            sleep(0.5)
+
+    with clock.phase("train", 2):
+        seen = observer.observe(slow_after_the_window, 2, 20)
+    (after,) = (time for time in seen.steps if time.state == "after")
+    assert after.spread_s is not None
+    assert after.spread_s < 0.1
+
+
 def test_too_few_steps_are_left_alone(observe: Callable[..., Observation]) -> None:
     step = Steps()
     seen = observe(step, FEWEST_STEPS - 1)
     assert step.heard == []
-    assert (seen.window, seen.steps, seen.reason) == (None, (), "4 steps are too few to look at")
+    assert (seen.window, seen.steps, seen.reason) == (None, (), "5 steps are too few to look at")
 
 
 def test_a_step_too_large_for_the_budget_has_no_window_and_a_reason(observe: Callable[..., Observation]) -> None:
@@ -108,7 +131,45 @@ def test_a_step_too_large_for_the_budget_has_no_window_and_a_reason(observe: Cal
     assert seen.reason is not None
     assert "too many for a window of 1 MB of memory and 64 MB of trace" in seen.reason
     assert step.profiled.count(True) == 1  # only the step that was counted
-    assert {time.state for time in seen.steps} == {"bare", "clock"}
+    assert {time.state for time in seen.steps} == {"bare", "clock", "after"}  # the profiler ran all the same
+
+
+@pytest.mark.parametrize("verb", ["start", "stop"])
+def test_a_profiler_that_is_refused_is_a_reason_and_no_failed_training(
+    observe: Callable[..., Observation], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def refused(self: profile) -> None:
+        message = "CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED"
+        raise RuntimeError(message)
+
+    if verb == "stop":
+        stop = profile.stop
+        monkeypatch.setattr(profile, "stop", lambda self: (stop(self), refused(self)))
+    else:
+        monkeypatch.setattr(profile, "start", refused)
+    seen = observe(Steps(), 20)
+    assert seen.window is None
+    assert seen.reason == f"the profiler does not {verb}: CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED"
+
+
+def test_an_error_of_a_step_under_the_profiler_is_not_taken_for_the_profiler_s() -> None:
+    def failing() -> None:
+        message = "out of memory"
+        raise RuntimeError(message)
+
+    with pytest.raises(RuntimeError, match=r"^out of memory$"):
+        count_events(failing)
+    assert not torch.autograd.profiler._is_profiler_enabled
+
+
+def test_operators_of_the_host_do_not_pass_for_a_device_whose_kernels_are_not_seen(tmp_path: Path) -> None:
+    clock = StageClock()
+    observer = Observer(clock, ProfilerConfig(), tmp_path, PeakMemory(CPU), on_device=True)
+    with clock.phase("train", 2):
+        seen = observer.observe(Steps(), 2, 20)
+    assert seen.window is None
+    assert seen.reason == "kernels of the device are not seen: CUPTI was refused"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_window_takes_no_more_than_was_reckoned(observe: Callable[..., Observation]) -> None:
