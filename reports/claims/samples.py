@@ -18,10 +18,14 @@ _MOST_FOLLOWING = 0.9
 
 
 def samples(cell: Cell, metric: str) -> list[float]:
-    """Return what a cell's *metric* is the median of, as far as its files hold it; all are positive."""
+    """Return what a cell's *metric* is the median of, as far as its files hold it; all are positive.
+
+    Of steps that stand for an epoch the first is left out, which may wait for the loader to start.
+    """
     found: list[float] = []
     if metric == "time_per_epoch" and cell.record is not None:
-        found = list(cell.record.step_s) or [row.wall_s for row in cell.epochs if not row.profiled]
+        steps, epochs = cell.record.step_s[1:], [row.wall_s for row in cell.epochs if not row.profiled]
+        found = list(steps) if cell.record.step_s else epochs
     if metric == "energy_per_epoch" and cell.record is not None:
         profiled = {row.epoch for row in cell.epochs if row.profiled}
         energies = read_epoch_energies(cell.folder / "energy.csv", cell.record.device)

@@ -6,6 +6,7 @@ import pytest
 from report_runs import Build, Spec, pair, write_telemetry
 
 from profiles.record import EpochRow
+from reports.claims.samples import samples
 from reports.page.losses import losses_table
 from reports.page.matches import matches_table
 from reports.page.powers import powers_table
@@ -52,6 +53,17 @@ def test_a_category_tells_both_times_their_ratio_the_published_and_the_scores(bu
     assert [found[name].text for name in names] == ["100.0", "107.0", "1.07", "1.16", "+2.50", "0.00"]
     assert found["MSA"].note == "IQR\u00a01.3, n\u00a05"
     assert found["Segmentation"].note == "published +1.08"
+
+
+def test_the_first_of_the_measured_steps_is_in_neither_the_ratio_nor_its_interval(build: Build) -> None:
+    base, other = read_run(build(*pair("carpet", 100.0, 90.0))).cells
+    seconds = [1.0 + 0.001 * (n % 3) for n in range(8)]
+    cells = (steps(base, [40.0, *seconds]), steps(other, [2.0, *(2.0 * each for each in seconds)]))
+    assert samples(cells[0], "time_per_epoch") == seconds
+    found = fields(matches_table(cells, Identity((), "")))
+    assert found["MLSA / MSA"].text == "2.00"  # and not 0.90, of the times per epoch
+    assert found["MLSA / MSA"].note.endswith("n\u00a064 pairs")
+    assert samples(steps(base, [40.0]), "time_per_epoch") == []  # no epoch stands in for steps
 
 
 def test_a_model_alone_or_on_another_device_is_in_no_match(build: Build) -> None:
