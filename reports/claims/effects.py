@@ -16,6 +16,8 @@ from reports.claims.significance import Effects
 from reports.source.published import facts, published
 
 BASELINE, OTHER = "msa", "mlsa"
+OF_WHOLE_TRAININGS = frozenset({"best_epoch", "training_time"})
+"""Metrics that say something of a model only where the training ended by itself, not at a limit of epochs."""
 
 
 class Source(Protocol):
@@ -56,7 +58,10 @@ class OfPairs:
         return {metric.tag for record in self._ours(records) for metric in record.metrics if metric.name == self.metric}
 
     def _ours(self, records: list[CellRecord]) -> list[CellRecord]:
-        return [record for record in records if self.kind in {None, record.kind}]
+        return [record for record in records if self.kind in {None, record.kind} and self._is_whole(record)]
+
+    def _is_whole(self, record: CellRecord) -> bool:
+        return self.metric not in OF_WHOLE_TRAININGS or record.stopped_by == "patience"
 
 
 def gap(pair: Pair) -> float:

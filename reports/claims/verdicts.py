@@ -12,12 +12,12 @@ from typing import Literal, NamedTuple
 
 from profiles.record import CellRecord, Tag
 from profiles.spread import spread
-from reports.claims.effects import BASELINE, OTHER
+from reports.claims.effects import BASELINE, OF_WHOLE_TRAININGS, OTHER
 from reports.claims.pairs import Setting, setting_of, settings
 from reports.claims.significance import LEVEL, Effects, Outcome, holm, too_few
 from reports.claims.thesis import CLAIMS, MARGIN, Claim
 from reports.rows.claims import ClaimRow
-from reports.words.format import listed, p_value
+from reports.words.format import count, listed, p_value
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 
@@ -113,7 +113,7 @@ def _row(mine: Found, theirs: Found, records: list[CellRecord], setting: Setting
         tag=tag,
         test=claim.test.words if claim.source else "",
         verdict=judgement.verdict,
-        why=judgement.why + _unpaired(mine, records),
+        why=judgement.why + _unpaired(mine, records) + _cut_off(mine, records),
         section=claim.section,
         quote=claim.quote,
         low=_shown(mine.outcome.low, shown),
@@ -156,3 +156,14 @@ def _unpaired(found: Found, records: list[CellRecord]) -> str:
     ours = [record for record in records if record.model in {BASELINE, OTHER} and kind in {None, record.kind}]
     alone = [name for name in dict.fromkeys(record.category for record in ours) if name not in found.effects]
     return f"; no pair on {listed(alone)}" if alone else ""
+
+
+def _cut_off(found: Found, records: list[CellRecord]) -> str:
+    """Say of a score, or of what needs whole trainings, how many trainings a limit of epochs ended."""
+    source = found.claim.source
+    metric = str(getattr(source, "metric", getattr(source, "first", "")))
+    ours = [record for record in records if record.model in {BASELINE, OTHER}]
+    cut = sum(record.stopped_by == "max_epochs" for record in ours)
+    if not cut or not (metric.endswith("_auroc") or metric in OF_WHOLE_TRAININGS):
+        return ""
+    return f"; {cut} of {count(len(ours), 'training')} cut off by max_epochs"

@@ -230,3 +230,16 @@ def test_a_claim_on_estimated_times_says_so() -> None:
     assert row_of(records[:1]).tag == "unavailable"
     assert "estimated from some measured steps" in answered(mixed)[0].sentences[0].evidence
     assert "estimated" not in answered(records)[0].sentences[0].evidence
+
+
+def test_a_training_that_a_limit_of_epochs_ended_is_in_no_claim_on_its_length_and_said_of_its_scores() -> None:
+    cut = records_of([1.1] * 8)
+    whole = [each.model_copy(update={"stopped_by": "patience"}) for each in cut]
+    for claim in ("mlsa_trains_shorter", "mlsa_fewer_epochs"):
+        assert (row_of(cut, claim).n, row_of(whole, claim).n) == (0, 8)
+        assert row_of(cut, claim).tag == "unavailable"
+        assert row_of(cut, claim).why.endswith("16 of 16 trainings cut off by max_epochs")
+    mixed = [*whole[:-1], cut[-1]]
+    assert row_of(mixed, "mlsa_segments_better").why.endswith("1 of 16 trainings cut off by max_epochs")
+    assert "cut off" not in row_of(whole, "mlsa_segments_better").why
+    assert "cut off" not in row_of(cut).why
