@@ -243,3 +243,25 @@ def test_a_training_that_a_limit_of_epochs_ended_is_in_no_claim_on_its_length_an
     assert row_of(mixed, "mlsa_segments_better").why.endswith("1 of 16 trainings cut off by max_epochs")
     assert "cut off" not in row_of(whole, "mlsa_segments_better").why
     assert "cut off" not in row_of(cut).why
+
+
+def test_times_are_called_the_same_only_where_the_interval_says_so() -> None:
+    (canceled,) = answered(records_of([1.04, 0.963]))
+    assert canceled.sentences[0].text.startswith(
+        "MLSA took 0.1\u00a0% more time per epoch than MSA, which settles noth"
+    )
+    (slower,) = answered(records_of([1.002 + 0.0001 * n for n in range(15)]))
+    assert slower.sentences[0].text == "MLSA and MSA took the same time per epoch, to 0.5\u00a0%."
+    (more,) = answered(records_of([1.004 + 0.0005 * n for n in range(15)]))
+    assert "0.7\u00a0% more time per epoch than MSA, a difference that the test confirms" in more.sentences[0].text
+
+
+def test_the_cost_is_of_what_both_models_finished() -> None:
+    records = [
+        *records_of([1.1, 1.1]),
+        record(Spec(category="lonely", time=9000.0)),
+        record(Spec(category="x", time=9.0)),
+    ]
+    cost = answered(records)[0].sentences[2]
+    assert cost.text.startswith("An epoch took 100.0\u00a0s with MSA and 110.0\u00a0s with MLSA;")
+    assert cost.evidence.startswith("Medians over the 2 cells of each model.")
