@@ -109,3 +109,15 @@ def test_power_is_told_for_each_device_and_phase(build: Build) -> None:
 def test_without_a_sample_there_is_no_table_of_power(build: Build) -> None:
     run = read_run(build(Spec()))
     assert powers_table(run.cells, who(run)) is None
+
+
+def test_energy_of_one_rank_s_device_is_no_sample_of_all_ranks_energy(build: Build) -> None:
+    run = build(Spec())
+    write_telemetry(run, Spec())
+    (cell,) = read_run(run).cells
+    assert cell.record is not None
+    metered = replace(cell, record=cell.record.model_copy(update={"device": "cuda:0"}))
+    assert samples(metered, "energy_per_epoch") == [180.0]
+    assert metered.record is not None
+    several = replace(metered, record=metered.record.model_copy(update={"ranks": 2}))
+    assert samples(several, "energy_per_epoch") == []
