@@ -2,7 +2,7 @@
 
 A claim is supported or contradicted where its test's p, corrected for the number of claims tested (Holm), is below
 0.05, by the direction of the effect; else it is undecided. That two models are equal is supported where the interval of
-their difference lies within a margin. Fewer than six categories can decide nothing.
+their difference, which is not corrected, lies within a margin. Fewer than six categories can decide nothing.
 """
 
 import math
@@ -73,11 +73,11 @@ def judge(found: Found) -> Judgement:
         return Judgement("undecided", claim.untested)
     if few := too_few(outcome):
         return Judgement("undecided", few)
+    if claim.expected == "no difference" and (within := _within(outcome)):
+        return Judgement("supported", within)
     if outcome.effect is None or found.p_adjusted is None:
         return Judgement("undecided", "the categories do not differ")
     corrected = f"p {p_value(found.p_adjusted)}, corrected,"
-    if claim.expected == "no difference" and (within := _within(outcome)):
-        return Judgement("supported", within)
     if found.p_adjusted >= LEVEL:
         return Judgement("undecided", f"{corrected} is not below {LEVEL}")
     shown = claim.expected != "no difference" and (outcome.effect > outcome.null) == (claim.expected == "above")
@@ -88,7 +88,7 @@ def _within(outcome: Outcome) -> str:
     """Say that the interval lies within the margin; empty where it does not."""
     if outcome.low is None or outcome.high is None or max(-outcome.low, outcome.high) >= MARGIN:
         return ""
-    return f"the interval lies within \u00b1\u00a0{MARGIN:g} points"
+    return f"the interval, not corrected, lies within \u00b1\u00a0{MARGIN:g} points"
 
 
 def _row(mine: Found, theirs: Found, records: list[CellRecord], setting: Setting) -> ClaimRow:

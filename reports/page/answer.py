@@ -8,8 +8,8 @@ from collections import Counter
 from statistics import median
 from typing import NamedTuple
 
-from profiles.record import UNATTRIBUTED, CellRecord, StageTotal, Verdict
-from reports.claims.effects import BASELINE, OTHER
+from profiles.record import UNATTRIBUTED, CellRecord, Verdict
+from reports.claims.effects import BASELINE, CHECKPOINT, OTHER, share_once
 from reports.claims.pairs import Setting, metric_value, setting_of, settings
 from reports.claims.thesis import SLOWER
 from reports.rows.claims import ClaimRow
@@ -30,7 +30,6 @@ from reports.words.palette import stage_label
 _EVEN = 0.005
 _UNKNOWN = "unknown"
 _SCORE = "segmentation_auroc"
-_CHECKPOINT = "checkpoint"
 _FURTHER = {
     "detection_auroc": "detection AUROC",
     "training_time": "whole training",
@@ -242,7 +241,7 @@ def _stage_medians(cells: list[CellRecord]) -> dict[str, float]:
     """Return each training stage's median share over *cells*."""
     names = {total.stage for cell in cells for total in cell.stage_totals if total.phase == "train"}
     if any(cell.step_s for cell in cells):
-        names -= {_CHECKPOINT}
+        names -= {CHECKPOINT}
     return {name: median(_shares(cells, name)) for name in sorted(names)}
 
 
@@ -255,16 +254,10 @@ def _shares(cells: list[CellRecord], stage: str, direction: str | None = None) -
     chosen = {direction} if direction else {"forward", "backward", "none"}
     return [
         sum(total.share for total in totals if total.stage == stage and total.direction in chosen)
-        / (1.0 - _once(cell, totals))
+        / (1.0 - share_once(cell, totals))
         for cell, totals in train
         if totals
     ]
-
-
-def _once(cell: CellRecord, totals: list[StageTotal]) -> float:
-    """Return the share of what an epoch does once, which beside a few measured steps is far larger than in an epoch."""
-    share = sum(total.share for total in totals if total.stage == _CHECKPOINT) if cell.step_s else 0.0
-    return share if share < 1.0 else 0.0
 
 
 def _middle(shares: list[float]) -> str:

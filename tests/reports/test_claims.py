@@ -265,3 +265,33 @@ def test_the_cost_is_of_what_both_models_finished() -> None:
     cost = answered(records)[0].sentences[2]
     assert cost.text.startswith("An epoch took 100.0\u00a0s with MSA and 110.0\u00a0s with MLSA;")
     assert cost.evidence.startswith("Medians over the 2 cells of each model.")
+
+
+def test_models_that_do_not_differ_at_all_are_equal_and_neither_better() -> None:
+    equal = [
+        record(replace(spec, segmentation=80.0))
+        for name in NAMES
+        for spec in pair(name, 100.0, 100.0, kind=facts()[name].kind)
+    ]
+    row = row_of(equal, "mlsa_detects_equally_object")
+    assert (row.verdict, row.low, row.high) == ("supported", 0.0, 0.0)
+    assert row.why.startswith("the interval, not corrected, lies within")
+    better = row_of(equal, "mlsa_detects_better")
+    assert (better.verdict, better.why) == (
+        "undecided",
+        "the categories do not differ" + "; 30 of 30 trainings cut off by max_epochs",
+    )
+    ties = row_of(equal, "best_at_one_task_only")
+    assert (ties.n, ties.measured) == (0, None)
+
+
+def test_shares_of_claims_leave_out_the_checkpoint_as_the_answer_does() -> None:
+    def stepped(whole: CellRecord) -> CellRecord:
+        totals = tuple(
+            total.model_copy(update={"stage": "checkpoint"}) if total.stage == "data_loading" else total
+            for total in whole.stage_totals
+        )
+        return whole.model_copy(update={"stage_totals": totals, "step_s": (1.0, 1.1)})
+
+    loading = row_of([stepped(each) for each in records_of([1.1] * 8)], "loading_is_costly")
+    assert loading.measured == pytest.approx(100.0 * (0.02 + 0.09 - 0.13) / (1.0 - 0.38))
