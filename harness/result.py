@@ -106,13 +106,7 @@ def _metrics(
     tables: Tables, cell: Cell, context: Context, trainer: Trainer, sources: Sources, result: Result
 ) -> list[Metric]:
     training = context.config.training
-    extent = summary.Extent(
-        steps_per_epoch=trainer.steps_per_epoch,
-        validation_steps_per_epoch=trainer.validation_steps_per_epoch,
-        measured_steps=training.measured_steps,
-        step_ns=trainer.at.step_ns,
-        draw_ns=trainer.at.draw_ns,
-    )
+    extent = _extent(cell, context, trainer)
     limit = context.config.evaluation.images or math.inf
     calibration_images = len(sources.train)
     images = {
@@ -138,6 +132,17 @@ def _metrics(
             trainer.at.best_epoch if converged else None,
         ),
     ]
+
+
+def _extent(cell: Cell, context: Context, trainer: Trainer) -> summary.Extent:
+    return summary.Extent(
+        steps_per_epoch=trainer.steps_per_epoch,
+        validation_steps_per_epoch=trainer.validation_steps_per_epoch,
+        measured_steps=context.config.training.measured_steps,
+        step_ns=trainer.at.step_ns,
+        draw_ns=trainer.at.draw_ns,
+        starts_loader=PIPELINES[cell.pipeline].reloads_every_window,
+    )
 
 
 def _devices(tables: Tables, device: str) -> set[str]:
@@ -172,8 +177,11 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
         )
     caveats += [f"went on from the checkpoint before a damaged one ({why})" for why in trainer.at.damaged]
     if context.config.training.measured_steps is not None:
+        start_s = _extent(cell, context, trainer).start_ns / 1e9
+        once = f"; the loader's start, {start_s:.3g} s of the first, is counted once" if start_s else ""
         caveats.append(
-            f"time per epoch is extended from {len(trainer.at.step_ns)} measured steps of {trainer.steps_per_epoch}"
+            f"time per epoch is extended from {len(trainer.at.step_ns)} measured steps of "
+            f"{trainer.steps_per_epoch}{once}"
         )
     if len(evaluated.images) < len(sources.test):
         caveats.append(why_unscored(evaluated, len(sources.test)))

@@ -16,6 +16,9 @@ from reports.claims.significance import Effects
 from reports.source.published import facts, published
 
 BASELINE, OTHER = "msa", "mlsa"
+CHECKPOINT = "checkpoint"
+OF_WHOLE_TRAININGS = frozenset({"best_epoch", "training_time"})
+"""Metrics that say something of a model only where the training ended by itself, not at a limit of epochs."""
 
 
 class Source(Protocol):
@@ -56,7 +59,10 @@ class OfPairs:
         return {metric.tag for record in self._ours(records) for metric in record.metrics if metric.name == self.metric}
 
     def _ours(self, records: list[CellRecord]) -> list[CellRecord]:
-        return [record for record in records if self.kind in {None, record.kind}]
+        return [record for record in records if self.kind in {None, record.kind} and self._is_whole(record)]
+
+    def _is_whole(self, record: CellRecord) -> bool:
+        return self.metric not in OF_WHOLE_TRAININGS or record.stopped_by == "patience"
 
 
 def gap(pair: Pair) -> float:
@@ -109,7 +115,10 @@ class AgainstInTra:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """1 where one model is better by the first metric and the other by the second, 0 where one is better by both."""
+    """1 where one model is better by the first metric and the other by the second, 0 where one is better by both.
+
+    Where the models are equal by either metric there is none.
+    """
 
     first: str
     second: str
@@ -128,7 +137,8 @@ class Disagreement:
 
     def _of(self, effects_of: Callable[[str], Effects]) -> Effects:
         first, second = effects_of(self.first), effects_of(self.second)
-        return {name: float(first[name] * second[name] < 0.0) for name in first if name in second}
+        products = {name: first[name] * second[name] for name in first if name in second}
+        return {name: float(product < 0.0) for name, product in products.items() if product}
 
 
 @dataclass(frozen=True)
@@ -162,7 +172,10 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class StageShares:
-    """By how many points some stages' share of training is above attention's, mean of both models."""
+    """By how many points some stages' share of training is above attention's, mean of both models.
+
+    Where a few steps stand for an epoch, shares are of those steps, without the checkpoint.
+    """
 
     stages: tuple[str, ...]
 
@@ -189,7 +202,14 @@ class StageShares:
 
 
 def _share(record: CellRecord, stages: tuple[str, ...]) -> float:
-    return sum(total.share for total in _training(record) if total.stage in stages)
+    totals = _training(record)
+    return sum(total.share for total in totals if total.stage in stages) / (1.0 - share_once(record, totals))
+
+
+def share_once(record: CellRecord, totals: list[StageTotal]) -> float:
+    """Return the share of what an epoch does once, which beside a few measured steps is far larger than in an epoch."""
+    share = sum(total.share for total in totals if total.stage == CHECKPOINT) if record.step_s else 0.0
+    return share if share < 1.0 else 0.0
 
 
 def _training(record: CellRecord) -> list[StageTotal]:

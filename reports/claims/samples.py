@@ -18,11 +18,16 @@ _MOST_FOLLOWING = 0.9
 
 
 def samples(cell: Cell, metric: str) -> list[float]:
-    """Return what a cell's *metric* is the median of, as far as its files hold it; all are positive."""
+    """Return what a cell's *metric* is the median of, as far as its files hold it; all are positive.
+
+    A cell of several ranks has no samples of energy: its metric sums all of their devices, and its file holds one's.
+    Of steps that stand for an epoch the first is left out, which may wait for the loader to start.
+    """
     found: list[float] = []
     if metric == "time_per_epoch" and cell.record is not None:
-        found = list(cell.record.step_s) or [row.wall_s for row in cell.epochs if not row.profiled]
-    if metric == "energy_per_epoch" and cell.record is not None:
+        steps, epochs = cell.record.step_s[1:], [row.wall_s for row in cell.epochs if not row.profiled]
+        found = list(steps) if cell.record.step_s else epochs
+    if metric == "energy_per_epoch" and cell.record is not None and cell.record.ranks == 1:
         profiled = {row.epoch for row in cell.epochs if row.profiled}
         energies = read_epoch_energies(cell.folder / "energy.csv", cell.record.device)
         found = [energy_j for epoch, energy_j in energies.items() if epoch not in profiled]

@@ -75,8 +75,10 @@ class Paired:
         if n == 0:
             return _nothing(n, 0.0)
         mean, reachable = float(values.mean()), min(1.0, 2.0 ** (1 - n))
-        if n < 2 or not values.any():  # noqa: PLR2004 - one value has no chance to vary
+        if n < 2:  # noqa: PLR2004 - one value has no chance to vary
             return Outcome(mean, None, None, None, n, 0.0, reachable)
+        if not values.any():
+            return Outcome(mean, mean, mean, None, n, 0.0, reachable)
         if n > _MOST_EXACT:
             low, high = _walsh_interval(values)
             return Outcome(mean, low, high, float(stats.wilcoxon(values).pvalue), n, 0.0, reachable)

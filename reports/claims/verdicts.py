@@ -2,7 +2,7 @@
 
 A claim is supported or contradicted where its test's p, corrected for the number of claims tested (Holm), is below
 0.05, by the direction of the effect; else it is undecided. That two models are equal is supported where the interval of
-their difference lies within a margin. Fewer than six categories can decide nothing.
+their difference, which is not corrected, lies within a margin. Fewer than six categories can decide nothing.
 """
 
 import math
@@ -12,12 +12,12 @@ from typing import Literal, NamedTuple
 
 from profiles.record import CellRecord, Tag
 from profiles.spread import spread
-from reports.claims.effects import BASELINE, OTHER
+from reports.claims.effects import BASELINE, OF_WHOLE_TRAININGS, OTHER
 from reports.claims.pairs import Setting, setting_of, settings
 from reports.claims.significance import LEVEL, Effects, Outcome, holm, too_few
 from reports.claims.thesis import CLAIMS, MARGIN, Claim
 from reports.rows.claims import ClaimRow
-from reports.words.format import listed, p_value
+from reports.words.format import count, listed, p_value
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 
@@ -73,11 +73,11 @@ def judge(found: Found) -> Judgement:
         return Judgement("undecided", claim.untested)
     if few := too_few(outcome):
         return Judgement("undecided", few)
+    if claim.expected == "no difference" and (within := _within(outcome)):
+        return Judgement("supported", within)
     if outcome.effect is None or found.p_adjusted is None:
         return Judgement("undecided", "the categories do not differ")
     corrected = f"p {p_value(found.p_adjusted)}, corrected,"
-    if claim.expected == "no difference" and (within := _within(outcome)):
-        return Judgement("supported", within)
     if found.p_adjusted >= LEVEL:
         return Judgement("undecided", f"{corrected} is not below {LEVEL}")
     shown = claim.expected != "no difference" and (outcome.effect > outcome.null) == (claim.expected == "above")
@@ -88,7 +88,7 @@ def _within(outcome: Outcome) -> str:
     """Say that the interval lies within the margin; empty where it does not."""
     if outcome.low is None or outcome.high is None or max(-outcome.low, outcome.high) >= MARGIN:
         return ""
-    return f"the interval lies within \u00b1\u00a0{MARGIN:g} points"
+    return f"the interval, not corrected, lies within \u00b1\u00a0{MARGIN:g} points"
 
 
 def _row(mine: Found, theirs: Found, records: list[CellRecord], setting: Setting) -> ClaimRow:
@@ -113,7 +113,7 @@ def _row(mine: Found, theirs: Found, records: list[CellRecord], setting: Setting
         tag=tag,
         test=claim.test.words if claim.source else "",
         verdict=judgement.verdict,
-        why=judgement.why + _unpaired(mine, records),
+        why=judgement.why + _unpaired(mine, records) + _cut_off(mine, records),
         section=claim.section,
         quote=claim.quote,
         low=_shown(mine.outcome.low, shown),
@@ -156,3 +156,14 @@ def _unpaired(found: Found, records: list[CellRecord]) -> str:
     ours = [record for record in records if record.model in {BASELINE, OTHER} and kind in {None, record.kind}]
     alone = [name for name in dict.fromkeys(record.category for record in ours) if name not in found.effects]
     return f"; no pair on {listed(alone)}" if alone else ""
+
+
+def _cut_off(found: Found, records: list[CellRecord]) -> str:
+    """Say of a score, or of what needs whole trainings, how many trainings a limit of epochs ended."""
+    source = found.claim.source
+    metric = str(getattr(source, "metric", getattr(source, "first", "")))
+    ours = [record for record in records if record.model in {BASELINE, OTHER}]
+    cut = sum(record.stopped_by == "max_epochs" for record in ours)
+    if not cut or not (metric.endswith("_auroc") or metric in OF_WHOLE_TRAININGS):
+        return ""
+    return f"; {cut} of {count(len(ours), 'training')} cut off by max_epochs"

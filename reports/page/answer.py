@@ -8,8 +8,8 @@ from collections import Counter
 from statistics import median
 from typing import NamedTuple
 
-from profiles.record import UNATTRIBUTED, CellRecord, StageTotal, Verdict
-from reports.claims.effects import BASELINE, OTHER
+from profiles.record import UNATTRIBUTED, CellRecord, Verdict
+from reports.claims.effects import BASELINE, CHECKPOINT, OTHER, share_once
 from reports.claims.pairs import Setting, metric_value, setting_of, settings
 from reports.claims.thesis import SLOWER
 from reports.rows.claims import ClaimRow
@@ -30,7 +30,6 @@ from reports.words.palette import stage_label
 _EVEN = 0.005
 _UNKNOWN = "unknown"
 _SCORE = "segmentation_auroc"
-_CHECKPOINT = "checkpoint"
 _FURTHER = {
     "detection_auroc": "detection AUROC",
     "training_time": "whole training",
@@ -73,18 +72,23 @@ def _faster(row: ClaimRow) -> Sentence:
     if row.measured is None:
         text = f"Which attention trained faster cannot be told: {second} and {first} share no category here."
         return Sentence(text, f"{row.why}.")
-    off = abs(row.measured - 1.0)
-    if off < _EVEN:
-        text = f"{second} and {first} took the same time per epoch"
+    if _is_even(row):
+        text = f"{second} and {first} took the same time per epoch, to {percent(_EVEN)}"
     else:
-        word = "more" if row.measured > 1.0 else "less"
-        text = f"{second} took {percent(off, row.spread)} {word} time per epoch than {first}"
+        off, word = abs(row.measured - 1.0), "more" if row.measured > 1.0 else "less"
+        digits = row.spread if row.spread is not None and row.spread < off else None
+        text = f"{second} took {percent(off, digits)} {word} time per epoch than {first}{_standing(row)}"
     evidence = (
         f"Geometric mean {ratio(row.measured, row.spread)} (baseline {first}), longer in {row.measured_count} "
         f"{'category' if row.n == 1 else 'categories'}{_interval(row)}{_spread(row)}{_tag(row)}; the thesis: "
         f"{ratio(row.published or 0.0)}, longer in {row.published_count}."
     )
-    return Sentence(f"{text}{_standing(row)}.", evidence)
+    return Sentence(f"{text}.", evidence)
+
+
+def _is_even(row: ClaimRow) -> bool:
+    """Whether the interval leaves no room for a difference worth a word; without one nothing is even."""
+    return row.low is not None and row.high is not None and 1.0 - _EVEN <= row.low <= row.high <= 1.0 + _EVEN
 
 
 def _standing(row: ClaimRow) -> str:
@@ -114,8 +118,12 @@ def _why(records: list[CellRecord], models: list[str]) -> Sentence:
 
 
 def _cost(records: list[CellRecord], models: list[str]) -> Sentence:
-    """Return what an epoch of each model took, and what accuracy that bought."""
-    cells = {model: [record for record in records if record.model == model] for model in models}
+    """Return what an epoch of each model took, and what accuracy that bought, on what all of them finished."""
+    places = [{(r.category, r.seed) for r in records if r.model == model} for model in models]
+    shared = set.intersection(*places)
+    ours = [r for r in records if (r.category, r.seed) in shared] or records
+    cells = {model: [record for record in ours if record.model == model] for model in models}
+    basis = "Medians over cells" if ours is records else f"Medians over the {count(len(shared), 'cell')} of each model"
     time, energy, score = (_each(metric, cells) for metric in ("time_per_epoch", "energy_per_epoch", _SCORE))
     evidence = [
         f"{model_name(model)}: "
@@ -124,7 +132,7 @@ def _cost(records: list[CellRecord], models: list[str]) -> Sentence:
         for model, of in cells.items()
     ]
     text = f"An epoch took {time}; its energy is {energy}, and the segmentation AUROC that was reached is {score}."
-    return Sentence(text, f"Medians over cells, each model's own. {_joined(evidence)}")
+    return Sentence(text, f"{basis}{'' if shared else ', which share no category'}. {_joined(evidence)}")
 
 
 def _each(metric: str, cells: dict[str, list[CellRecord]]) -> str:
@@ -233,7 +241,7 @@ def _stage_medians(cells: list[CellRecord]) -> dict[str, float]:
     """Return each training stage's median share over *cells*."""
     names = {total.stage for cell in cells for total in cell.stage_totals if total.phase == "train"}
     if any(cell.step_s for cell in cells):
-        names -= {_CHECKPOINT}
+        names -= {CHECKPOINT}
     return {name: median(_shares(cells, name)) for name in sorted(names)}
 
 
@@ -246,16 +254,10 @@ def _shares(cells: list[CellRecord], stage: str, direction: str | None = None) -
     chosen = {direction} if direction else {"forward", "backward", "none"}
     return [
         sum(total.share for total in totals if total.stage == stage and total.direction in chosen)
-        / (1.0 - _once(cell, totals))
+        / (1.0 - share_once(cell, totals))
         for cell, totals in train
         if totals
     ]
-
-
-def _once(cell: CellRecord, totals: list[StageTotal]) -> float:
-    """Return the share of what an epoch does once, which beside a few measured steps is far larger than in an epoch."""
-    share = sum(total.share for total in totals if total.stage == _CHECKPOINT) if cell.step_s else 0.0
-    return share if share < 1.0 else 0.0
 
 
 def _middle(shares: list[float]) -> str:

@@ -20,7 +20,7 @@ _NONE = Entry("\u2013", "none", numeric=True, missing=True)
 
 
 class Match(NamedTuple):
-    """Both models on one category, under one setting and from one seed; the ratio is of samples where they allow it."""
+    """Both models on one category, under one setting and from one seed; `ratio` is of their samples, where enough."""
 
     baseline: CellRecord
     other: CellRecord
@@ -49,8 +49,9 @@ def matches_table(cells: tuple[Cell, ...], who: Identity) -> Table | None:
     )
     body = tuple(who.entries(match.baseline) + _entries(match, unit.divisor) for match in found)
     detail = (
-        "Faster is whom the 95\u00a0% interval of the ratio leaves no doubt of. It is over pairs of both cells' "
-        "samples (n; epochs, or measured steps) and knows nothing of what else the machine did during one of them. "
+        "Faster is whom the 95\u00a0% interval of the ratio leaves no doubt of. Both are over pairs of both cells' "
+        "samples (n; epochs, or measured steps but the first) and know nothing of what else the machine did during one "
+        "of them; without an interval the ratio is of the times beside it. "
         f"A score is one evaluation of all test images (published below it). {count(len(body), 'row')}; {who.shared}."
     )
     return Table("matches", f"Verdict per category, {_FIRST} against {_SECOND}", columns, body, detail)
@@ -97,7 +98,8 @@ def _times(match: Match) -> Entry:
     values = [metric_value(record, "time_per_epoch") for record in match[:2]]
     if values[0] is None or values[1] is None or min(values[0], values[1]) <= 0.0:
         return _NONE
-    value = values[1] / values[0]
+    known = match.ratio is not None and math.isfinite(match.ratio.high)
+    value = match.ratio.value if match.ratio and known else values[1] / values[0]
     return Entry(ratio(value), _interval(match.ratio), value, numeric=True)
 
 

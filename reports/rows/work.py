@@ -23,8 +23,11 @@ class WorkRow(NamedTuple):
 
 
 def work_rows(record: CellRecord) -> list[WorkRow]:
-    """Return the rows of `work.csv`; a stage that took no time is left out."""
-    windows = len(record.step_s) * record.batch_size or record.windows_per_epoch
+    """Return the rows of `work.csv`; a stage that took no time is left out.
+
+    Stages are those of rank 0, which of several ranks does its part of the windows.
+    """
+    windows = (len(record.step_s) * record.batch_size or record.windows_per_epoch) / record.ranks
     totals = {(t.stage, t.direction): t for t in record.stage_totals if t.phase == "train" and t.exposed_s > 0.0}
     rows = []
     for work in record.work:

@@ -316,8 +316,25 @@ def test_an_estimate_repeats_the_steps_and_counts_once_what_is_done_once(tmp_pat
     assert metrics["time_per_epoch"].value == pytest.approx(7 + 9 / 4 * 100 + 7 + 2 / 2 * 10)
     assert metrics["time_per_epoch"].spread == pytest.approx(100 * 1.25)
     assert metrics["windows_per_second"].value == pytest.approx(400 / 9)
+    loaded = extent._replace(step_ns=[5 * second_ns, second_ns, 2 * second_ns, second_ns], starts_loader=True)
+    times = {metric.name: metric for metric in time_metrics(tables, loaded)}
+    # of the 9 s the loader's start took 5 - 1, once; so did what is once in any case
+    assert times["time_per_epoch"].value == pytest.approx(7 + 4 + 5 / 4 * 100 + 7 + 2 / 2 * 10)
+    assert times["time_per_epoch"].spread == pytest.approx(100 * 0.5)  # quartiles of 1, 2 and 1
+    assert times["time_per_epoch"].n == 3
+    assert times["windows_per_second"].value == pytest.approx(400 / 5)
     once = {metric.name: metric for metric in once_metrics(tables, {"calibration": (4, 40)})}
     assert once["calibration_time"].value == pytest.approx(5 + 4 * 10)
     assert once["calibration_time"].tag == "estimated"
     whole = once_metrics(tables, {"evaluation": (3, 3)})[0]
     assert (whole.value, whole.tag) == (6, "measured")
+
+
+@pytest.mark.parametrize(("step_ns", "start_ns"), [([9, 2, 4], 6), ([2, 3, 4], 0), ([9], 0)])
+def test_a_loader_s_start_is_what_the_first_step_has_beyond_the_others_and_never_negative(
+    step_ns: list[int], start_ns: int
+) -> None:
+    extent = Extent(100, 10, len(step_ns), step_ns, 0, starts_loader=True)
+    assert extent.start_ns == start_ns
+    assert extent._replace(starts_loader=False).start_ns == 0
+    assert extent.alike_ns == (step_ns[1:] or step_ns)

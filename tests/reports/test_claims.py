@@ -230,3 +230,68 @@ def test_a_claim_on_estimated_times_says_so() -> None:
     assert row_of(records[:1]).tag == "unavailable"
     assert "estimated from some measured steps" in answered(mixed)[0].sentences[0].evidence
     assert "estimated" not in answered(records)[0].sentences[0].evidence
+
+
+def test_a_training_that_a_limit_of_epochs_ended_is_in_no_claim_on_its_length_and_said_of_its_scores() -> None:
+    cut = records_of([1.1] * 8)
+    whole = [each.model_copy(update={"stopped_by": "patience"}) for each in cut]
+    for claim in ("mlsa_trains_shorter", "mlsa_fewer_epochs"):
+        assert (row_of(cut, claim).n, row_of(whole, claim).n) == (0, 8)
+        assert row_of(cut, claim).tag == "unavailable"
+        assert row_of(cut, claim).why.endswith("16 of 16 trainings cut off by max_epochs")
+    mixed = [*whole[:-1], cut[-1]]
+    assert row_of(mixed, "mlsa_segments_better").why.endswith("1 of 16 trainings cut off by max_epochs")
+    assert "cut off" not in row_of(whole, "mlsa_segments_better").why
+    assert "cut off" not in row_of(cut).why
+
+
+def test_times_are_called_the_same_only_where_the_interval_says_so() -> None:
+    (canceled,) = answered(records_of([1.04, 0.963]))
+    assert canceled.sentences[0].text.startswith(
+        "MLSA took 0.1\u00a0% more time per epoch than MSA, which settles noth"
+    )
+    (slower,) = answered(records_of([1.002 + 0.0001 * n for n in range(15)]))
+    assert slower.sentences[0].text == "MLSA and MSA took the same time per epoch, to 0.5\u00a0%."
+    (more,) = answered(records_of([1.004 + 0.0005 * n for n in range(15)]))
+    assert "0.7\u00a0% more time per epoch than MSA, a difference that the test confirms" in more.sentences[0].text
+
+
+def test_the_cost_is_of_what_both_models_finished() -> None:
+    records = [
+        *records_of([1.1, 1.1]),
+        record(Spec(category="lonely", time=9000.0)),
+        record(Spec(category="x", time=9.0)),
+    ]
+    cost = answered(records)[0].sentences[2]
+    assert cost.text.startswith("An epoch took 100.0\u00a0s with MSA and 110.0\u00a0s with MLSA;")
+    assert cost.evidence.startswith("Medians over the 2 cells of each model.")
+
+
+def test_models_that_do_not_differ_at_all_are_equal_and_neither_better() -> None:
+    equal = [
+        record(replace(spec, segmentation=80.0))
+        for name in NAMES
+        for spec in pair(name, 100.0, 100.0, kind=facts()[name].kind)
+    ]
+    row = row_of(equal, "mlsa_detects_equally_object")
+    assert (row.verdict, row.low, row.high) == ("supported", 0.0, 0.0)
+    assert row.why.startswith("the interval, not corrected, lies within")
+    better = row_of(equal, "mlsa_detects_better")
+    assert (better.verdict, better.why) == (
+        "undecided",
+        "the categories do not differ" + "; 30 of 30 trainings cut off by max_epochs",
+    )
+    ties = row_of(equal, "best_at_one_task_only")
+    assert (ties.n, ties.measured) == (0, None)
+
+
+def test_shares_of_claims_leave_out_the_checkpoint_as_the_answer_does() -> None:
+    def stepped(whole: CellRecord) -> CellRecord:
+        totals = tuple(
+            total.model_copy(update={"stage": "checkpoint"}) if total.stage == "data_loading" else total
+            for total in whole.stage_totals
+        )
+        return whole.model_copy(update={"stage_totals": totals, "step_s": (1.0, 1.1)})
+
+    loading = row_of([stepped(each) for each in records_of([1.1] * 8)], "loading_is_costly")
+    assert loading.measured == pytest.approx(100.0 * (0.02 + 0.09 - 0.13) / (1.0 - 0.38))

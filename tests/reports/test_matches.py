@@ -6,6 +6,7 @@ import pytest
 from report_runs import Build, Spec, pair, write_telemetry
 
 from profiles.record import EpochRow
+from reports.claims.samples import samples
 from reports.page.losses import losses_table
 from reports.page.matches import matches_table
 from reports.page.powers import powers_table
@@ -54,6 +55,17 @@ def test_a_category_tells_both_times_their_ratio_the_published_and_the_scores(bu
     assert found["Segmentation"].note == "published +1.08"
 
 
+def test_the_first_of_the_measured_steps_is_in_neither_the_ratio_nor_its_interval(build: Build) -> None:
+    base, other = read_run(build(*pair("carpet", 100.0, 90.0))).cells
+    seconds = [1.0 + 0.001 * (n % 3) for n in range(8)]
+    cells = (steps(base, [40.0, *seconds]), steps(other, [2.0, *(2.0 * each for each in seconds)]))
+    assert samples(cells[0], "time_per_epoch") == seconds
+    found = fields(matches_table(cells, Identity((), "")))
+    assert found["MLSA / MSA"].text == "2.00"  # and not 0.90, of the times per epoch
+    assert found["MLSA / MSA"].note.endswith("n\u00a064 pairs")
+    assert samples(steps(base, [40.0]), "time_per_epoch") == []  # no epoch stands in for steps
+
+
 def test_a_model_alone_or_on_another_device_is_in_no_match(build: Build) -> None:
     msa, mlsa = pair("carpet", 100.0, 107.0)
     run = read_run(build(msa, replace(mlsa, device="cuda:0")))
@@ -97,3 +109,15 @@ def test_power_is_told_for_each_device_and_phase(build: Build) -> None:
 def test_without_a_sample_there_is_no_table_of_power(build: Build) -> None:
     run = read_run(build(Spec()))
     assert powers_table(run.cells, who(run)) is None
+
+
+def test_energy_of_one_rank_s_device_is_no_sample_of_all_ranks_energy(build: Build) -> None:
+    run = build(Spec())
+    write_telemetry(run, Spec())
+    (cell,) = read_run(run).cells
+    assert cell.record is not None
+    metered = replace(cell, record=cell.record.model_copy(update={"device": "cuda:0"}))
+    assert samples(metered, "energy_per_epoch") == [180.0]
+    assert metered.record is not None
+    several = replace(metered, record=metered.record.model_copy(update={"ranks": 2}))
+    assert samples(several, "energy_per_epoch") == []

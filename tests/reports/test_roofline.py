@@ -66,3 +66,11 @@ def test_without_the_devices_peak_there_is_a_table_and_no_picture(build: Build) 
     (run / "environment.json").write_text(older.model_dump_json(), encoding="utf-8")
     page = write_report(read_run(run), run / "report").read_text(encoding="utf-8")
     assert "Not drawn: the device&#39;s own peak" in page or "Not drawn: the device's own peak" in page
+
+
+def test_a_rank_is_timed_on_its_own_part_of_the_windows() -> None:
+    alone = record(Spec())
+    both = alone.model_copy(update={"ranks": 2})
+    for one, two in zip(work_rows(alone), work_rows(both), strict=True):
+        assert two.time_s == pytest.approx(2.0 * one.time_s)
+        assert two.flops_per_s == pytest.approx(one.flops_per_s / 2.0)

@@ -22,9 +22,9 @@ import sys, time
 from pathlib import Path
 from reports.commands import write_report
 from reports.source.load import read_run
-started = time.perf_counter()
+started_s = time.process_time()
 page = write_report(read_run(Path(sys.argv[1])), Path(sys.argv[1]) / "report")
-took_s = time.perf_counter() - started
+took_s = time.process_time() - started_s
 status = Path("/proc/self/status").read_text().splitlines()  # ru_maxrss would be of the process that started this one
 peak_kib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 print(took_s, peak_kib * 1024, page.stat().st_size)
@@ -45,7 +45,7 @@ def whole_run(build: Build, cells: int, epochs: int = EPOCHS, samples: int = SAM
 
 
 @pytest.mark.slow
-def test_thirty_cells_are_reported_within_a_gigabyte_five_megabytes_and_some_seconds(build: Build) -> None:
+def test_thirty_cells_are_reported_within_a_gigabyte_five_megabytes_and_ten_seconds(build: Build) -> None:
     run = whole_run(build, CELLS)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     told = subprocess.run(
@@ -57,7 +57,7 @@ def test_thirty_cells_are_reported_within_a_gigabyte_five_megabytes_and_some_sec
     assert (
         size + 4 / 3 * PICTURE_BYTES < 5e6
     )  # the pictures of this run are small; those of another may fill their share
-    assert seconds < 60.0  # six times what is asked of a machine that does nothing else
+    assert seconds < 10.0  # of processor time, which a machine that does something else hardly changes
 
 
 def calls(run: Path) -> int:
