@@ -291,6 +291,32 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     assert stages.groupby(["phase", "epoch"])["share"].sum().sub(1).abs().max() < 1e-9
 
 
+class KilledError(BaseException):
+    """What a kill leaves behind: nothing after it is done."""
+
+
+def test_a_kill_while_a_damaged_checkpoint_is_replaced_costs_no_training(
+    finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip_a_bit(interrupted(tiny, tmp_path / "run", monkeypatch) / "last.pt")
+    original = Path.replace
+
+    def killed(self: Path, target: Path) -> Path:
+        moved = original(self, target)
+        if target.name == "previous.pt":
+            raise KilledError
+        return moved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KilledError):
+            resume(tmp_path / "run", None, retry_failed=False)
+    outcome = resume(tmp_path / "run", None, retry_failed=False)
+    assert outcome.failed == 0
+    assert timeless(outcome) == timeless(finished)
+    assert any("went on from the checkpoint before a damaged" in caveat for caveat in record_of(outcome).caveats)
+
+
 def test_a_cell_whose_checkpoints_are_all_damaged_fails_until_it_is_trained_anew(
     finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
