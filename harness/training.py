@@ -180,6 +180,8 @@ class Trainer:
     def save(self) -> None:
         """Write `last.pt`, the state to go on from; all ranks call this, and the first one writes."""
         with stage("checkpoint"):
+            if not self._ranks.leads:
+                self._setting.log.sync()  # before the first rank writes; that one syncs its own as it does
             self.at.loss_sum = self._ranks.total(self._loss_sum)
         if self._ranks.leads:
             self.save_whole()
@@ -187,6 +189,7 @@ class Trainer:
     def save_whole(self) -> None:
         """Write `last.pt` where the sum of losses is known: between epochs, and after the last."""
         with stage("checkpoint"):
+            self._setting.log.sync()
             checkpoint.save_last(self._setting.checkpoints, self._state())
 
     def _state(self) -> checkpoint.State:

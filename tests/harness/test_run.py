@@ -15,6 +15,7 @@ import pytest
 import tomli_w
 import torch
 
+from harness import checkpoint
 from harness.cells import plan
 from harness.config import RunConfig, build
 from harness.cost import by_gain
@@ -291,6 +292,42 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     assert stages.groupby(["phase", "epoch"])["share"].sum().sub(1).abs().max() < 1e-9
 
 
+def test_epochs_whose_rows_a_loss_of_power_took_are_named_in_the_record(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = interrupted(tiny, tmp_path / "run", monkeypatch).parent / "epochs.csv"
+    epochs.write_text(epochs.read_text().splitlines(keepends=True)[0])
+    outcome = resume(tmp_path / "run", None, retry_failed=False)
+    said = [[caveat for caveat in record_of(outcome, n).caveats if "are lost" in caveat] for n in range(2)]
+    assert said == [["rows of epochs 1 are lost: times and energy summed over epochs are too low by theirs"], []]
+
+
+def test_tables_are_on_the_disk_before_each_checkpoint_that_counts_on_them(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, fsync, save_last = list[str](), os.fsync, checkpoint.save_last
+
+    def synced(descriptor: int) -> None:
+        steps.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def saved(checkpoints: Path, state: dict[str, object]) -> None:
+        steps.append("save")
+        save_last(checkpoints, state)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(checkpoint, "save_last", saved)
+    config = tiny.model_copy(update={"models": ("msa",)})
+    start(
+        config.model_copy(update={"data": config.data.model_copy(update={"categories": ("weave",)})}), tmp_path / "run"
+    )
+    saves = [number for number, step in enumerate(steps) if step == "save"]
+    assert len(saves) == 4  # at the beginning of each of three epochs, and after the last
+    tables = ["epochs.csv", "stages.csv", "phases.csv", "loader.csv", "energy.csv"]
+    assert all(steps[number - 5 : number] == tables for number in saves)
+    assert steps.count("epochs.csv") == 4
+
+
 class KilledError(BaseException):
     """What a kill leaves behind: nothing after it is done."""
 
@@ -320,8 +357,8 @@ def test_a_kill_while_a_damaged_checkpoint_is_replaced_costs_no_training(
 def test_a_cell_whose_checkpoints_are_all_damaged_fails_until_it_is_trained_anew(
     finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for checkpoint in interrupted(tiny, tmp_path / "run", monkeypatch).iterdir():
-        flip_a_bit(checkpoint)
+    for path in interrupted(tiny, tmp_path / "run", monkeypatch).iterdir():
+        flip_a_bit(path)
     outcome = resume(tmp_path / "run", None, retry_failed=False)
     assert outcome.failed == 1
     status = read_model(CellStatus, RunDirectory(tmp_path / "run").cell(finished.cells[0].name).root / "status.json")
