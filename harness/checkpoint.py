@@ -120,12 +120,11 @@ def load_last(checkpoints: Path, device: torch.device) -> Saved | None:
 
 
 def is_whole(checkpoints: Path) -> bool:
-    """Whether a training could go on from what it saved, or has saved nothing yet."""
+    """Whether a training could go on from what it saved, its best weights included, or has saved nothing yet."""
     try:
-        load_last(checkpoints, torch.device("cpu"))
-        best = checkpoints / "best.pt"
-        if best.exists():
-            load(best, torch.device("cpu"))
+        saved = load_last(checkpoints, torch.device("cpu"))
+        if saved and saved.state["progress"]["best_epoch"]:
+            load(checkpoints / "best.pt", torch.device("cpu"))
     except RunDirectoryError:
         return False
     return True

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import pytest
 import tomli_w
 import torch
 
+import harness.launch
 from harness import checkpoint
 from harness.cells import plan
 from harness.config import RunConfig, build
@@ -257,6 +259,54 @@ def test_a_lost_cell_is_run_again(finished: Outcome, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
     shutil.rmtree(copy / "cells" / "weave")
     assert timeless(resume(copy, None, retry_failed=False)) == timeless(finished)
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("status.json", b"{"), ("record.json", b"{}"), ("record.json", None),
+])  # fmt: skip
+def test_a_cell_whose_status_or_record_is_damaged_goes_on_from_its_checkpoints(
+    finished: Outcome, tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    folder = RunDirectory(copy).cell(finished.cells[0].name)
+    epochs = folder.epochs.read_bytes()
+    (folder.root / name).unlink()
+    if content is not None:
+        (folder.root / name).write_bytes(content)
+    assert timeless(resume(copy, None, retry_failed=True)) == timeless(finished)
+    assert folder.epochs.read_bytes() == epochs  # nothing was trained again
+
+
+def test_a_failed_cell_without_its_best_weights_is_trained_anew(finished: Outcome, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    folder = RunDirectory(copy).cell(finished.cells[0].name)
+    (folder.checkpoints / "best.pt").unlink()
+    folder.fail("as any can")
+    outcome = resume(copy, None, retry_failed=True)
+    assert outcome.failed == 0
+    assert timeless(outcome) == timeless(finished)
+
+
+def test_a_cell_is_not_mended_while_a_process_is_at_it(
+    finished: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    folder = RunDirectory(copy).cell(finished.cells[0].name)
+    status = (folder.root / "status.json").read_bytes()
+    folder.fail("as any can")
+
+    def ending(_: float) -> None:
+        (folder.root / "status.json").write_bytes(status)
+        file.close()
+
+    monkeypatch.setattr("harness.locks.sleep", ending)
+    with folder.lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        resume(copy, None, retry_failed=True)
+    assert file.closed
+    assert (
+        folder.record.read_bytes() == RunDirectory(finished.directory).cell(finished.cells[0].name).record.read_bytes()
+    )
 
 
 def interrupted(tiny: RunConfig, run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -603,6 +653,21 @@ def test_an_occupied_directory_is_refused_and_left_alone(tiny: RunConfig, finish
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
     with pytest.raises(RunDirectoryError, match=f"--resume --out {finished.directory}"):
         start(tiny, finished.directory)
+
+
+def test_a_run_that_began_and_ended_while_another_looked_at_its_data_is_left_alone(
+    tiny: RunConfig, finished: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, inspect = tmp_path / "run", harness.launch._inspected
+
+    def slowly(config: RunConfig) -> object:
+        shutil.copytree(finished.directory, run)
+        return inspect(config)
+
+    monkeypatch.setattr(harness.launch, "_inspected", slowly)
+    with pytest.raises(RunDirectoryError, match=f"got a folder that is not empty; .*--resume --out {run}"):
+        start(tiny, run)
+    assert timeless(finished._replace(directory=run)) == timeless(finished)
 
 
 def test_an_unwritable_directory_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
