@@ -4,6 +4,7 @@
 written aside, synced and renamed, and what is read is checked by the checksums (CRC-32) that the format holds.
 """
 
+import os
 import pickle
 import struct
 import zipfile
@@ -34,13 +35,21 @@ def save(path: Path, state: State) -> None:
 
 
 def save_last(checkpoints: Path, state: State) -> None:
-    """Write `last.pt`; the one before becomes `previous.pt`. At every moment one of the two is whole."""
+    """Write `last.pt`; the one before, which must be whole, becomes `previous.pt` once the new one is on the disk.
+
+    At every moment one of the two is whole.
+    """
     checkpoints.mkdir(parents=True, exist_ok=True)
     last = checkpoints / "last.pt"
     with replacing(last) as aside:
         _write(aside, state)
         if last.exists():
             last.replace(checkpoints / "previous.pt")
+
+
+def replace_damaged(checkpoints: Path, state: State) -> None:
+    """Write `last.pt` over a damaged one, from the one before, which stays as it is: the only whole one so far."""
+    save(checkpoints / "last.pt", state)
 
 
 def drop_previous(checkpoints: Path) -> None:
@@ -51,6 +60,8 @@ def drop_previous(checkpoints: Path) -> None:
 def _write(path: Path, state: State) -> None:
     with path.open("wb") as file:  # not by name: torch's own writing does not say why it failed
         torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load(path: Path, device: torch.device) -> State:
@@ -109,12 +120,11 @@ def load_last(checkpoints: Path, device: torch.device) -> Saved | None:
 
 
 def is_whole(checkpoints: Path) -> bool:
-    """Whether a training could go on from what it saved, or has saved nothing yet."""
+    """Whether a training could go on from what it saved, its best weights included, or has saved nothing yet."""
     try:
-        load_last(checkpoints, torch.device("cpu"))
-        best = checkpoints / "best.pt"
-        if best.exists():
-            load(best, torch.device("cpu"))
+        saved = load_last(checkpoints, torch.device("cpu"))
+        if saved and saved.state["progress"]["best_epoch"]:
+            load(checkpoints / "best.pt", torch.device("cpu"))
     except RunDirectoryError:
         return False
     return True

@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic_ns
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from profiles.errors import RunDirectoryError
 from profiles.files import ASIDE, replacing
 from profiles.record import (
+    CellRecord,
     CellStatus,
     EnergyRow,
     EpochRow,
@@ -71,10 +72,17 @@ class CellDirectory:
         self.lock = root / "lock"
 
     def create(self) -> None:
-        """Make the folder, with its status and the headers of its tables; what was there before is gone."""
-        if self.root.exists():
-            shutil.rmtree(self.root)
-        self.checkpoints.mkdir(parents=True)
+        """Make the folder, with its status and the headers of its tables; what was there before is gone.
+
+        But for the lock, which the caller may hold.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        for path in self.root.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != self.lock:
+                path.unlink()
+        self.checkpoints.mkdir()
         self.maps.mkdir()
         self.traces.mkdir()
         write_csv(self.epochs, EpochRow._fields, [])
@@ -99,8 +107,9 @@ class CellDirectory:
             path.unlink()
 
     def retry(self) -> None:
-        """Have a failed cell go on from what it saved."""
+        """Have a failed or damaged cell go on from what it saved."""
         self.error.unlink(missing_ok=True)
+        self.record.unlink(missing_ok=True)
         self.set_status("pending")
 
     def is_over(self) -> bool:
@@ -110,6 +119,22 @@ class CellDirectory:
     def has_status(self) -> bool:
         """Whether the folder says how the cell stands; without that it counts as never begun."""
         return (self.root / "status.json").exists()
+
+    def damage(self) -> str | None:
+        """Return what is wrong with the status, or with the record of a cell that is done, if anything is.
+
+        Raises:
+            RunDirectoryError: the system does not let us read them.
+
+        """
+        try:
+            if self.status() == "done":
+                read_model(CellRecord, self.record)
+        except RunDirectoryError as error:
+            if isinstance(error.__cause__, ValidationError | FileNotFoundError):
+                return str(error)
+            raise
+        return None
 
     def status(self) -> Status:
         """Read the cell's status.
@@ -131,6 +156,7 @@ class RunDirectory:
         self.config = root / "config.toml"
         self.results = root / "results.csv"
         self.generated_data = root / "data"
+        self.lock = root / "lock"
 
     def of_rank(self, rank: int) -> "RunDirectory":
         """Return where a rank keeps its own tables: here, or for those beside rank 0 a folder laid out as this one."""
@@ -152,7 +178,7 @@ class RunDirectory:
             got, expected = f"a path of {length:,} bytes", f"at most {LONGEST_BYTES:,}, for there are longer ones below"
             raise RunDirectoryError(self.root, got=got, expected=expected, fix="another --out")
         try:
-            occupied = self.root.is_dir() and any(self.root.iterdir())
+            occupied = self.root.is_dir() and any(path != self.lock for path in self.root.iterdir())
             parent = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
         except OSError as error:
             raise self._unusable(error) from error

@@ -45,6 +45,16 @@ def unsteady(tables: Tables) -> Iterator[str]:
         )
 
 
+def incomplete(tables: Tables, epochs: int) -> Iterator[str]:
+    """Name the epochs that were trained but whose rows are gone, as after a loss of power."""
+    if lost := tables.lost_epochs(epochs):
+        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+        yield (
+            f"rows of epochs {', '.join(map(str, lost[:NAMED]))}{more} are lost: "
+            "times and energy summed over epochs are too low by theirs"
+        )
+
+
 def _closing(closures: list[Closure]) -> Iterator[str]:
     for closure in closures:
         if (share := closure.unattributed_s / closure.wall_s) > UNATTRIBUTED_BOUND:

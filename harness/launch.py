@@ -15,11 +15,11 @@ from harness.config import RunConfig, build, file_table
 from harness.context import Context, Launcher
 from harness.cost import by_gain
 from harness.dataset import Category, inspect_category, read_category, split_validation
-from harness.directory import RunDirectory, now, write_atomically, write_model
+from harness.directory import CellDirectory, RunDirectory, now, write_atomically, write_model
 from harness.footprint import refuse_too_large
 from harness.interrupt import Interrupt, listening
 from harness.launchers.here import Here
-from harness.locks import held
+from harness.locks import held, waited_for
 from harness.machine import measured, refuse_another_machine, resolve_device
 from harness.progress import Reporter
 from harness.result import write_results
@@ -69,7 +69,8 @@ def start(config: RunConfig, out: Path | None, launcher: Launcher = HERE, *, bud
     if not launcher.elsewhere:
         refuse_too_large(cells, config, categories, device, launcher.at_once)
     directory.create()
-    with held(directory.root / "lock"), listening(budget_s) as interrupt:
+    with held(directory.lock), listening(budget_s) as interrupt:
+        directory.refuse_occupied()  # again: another process may have begun a run here, and ended, since
         _describe(directory, config, cells, None if launcher.elsewhere else device)
         return _run(directory, config, device, categories, interrupt, launcher)
 
@@ -111,8 +112,8 @@ def resume(
     if directory.environment.exists() and not launcher.elsewhere:
         refuse_another_machine(directory, device)
     _refuse_another_program(directory, manifest)
-    with held(directory.root / "lock"), listening(budget_s) as interrupt:
-        _mend(directory, cells, retry_failed=retry_failed)
+    with held(directory.lock), listening(budget_s) as interrupt:
+        _mend(directory, cells, interrupt, retry_failed=retry_failed)
         statuses = [directory.cell(cell.name).status() for cell in cells]
         if not {"pending", "running"} & set(statuses) and manifest.status in {"done", "failed"}:
             return Outcome(directory.root, cells, statuses.count("failed"))
@@ -266,18 +267,33 @@ def _refuse_another_program(directory: RunDirectory, manifest: Manifest) -> None
         )
 
 
-def _mend(directory: RunDirectory, cells: list[Cell], *, retry_failed: bool) -> None:
-    """Make anew the folders of cells that have none or whose status is gone; have failed ones go on if asked to."""
+def _mend(directory: RunDirectory, cells: list[Cell], interrupt: Interrupt, *, retry_failed: bool) -> None:
+    """Mend the folders of cells that cannot go on as they are, each when no process is at it any more."""
     directory.sweep()
-    for cell in cells:
-        folder = directory.cell(cell.name)
-        if not folder.has_status():
-            folder.create()
-        elif retry_failed and folder.status() == "failed":
-            if checkpoint.is_whole(folder.checkpoints):
-                folder.retry()
-            else:
-                folder.create()
+    reporter = Reporter()
+    for folder in (directory.cell(cell.name) for cell in cells):
+        if _is_whole(folder, retry_failed=retry_failed):
+            continue
+        folder.root.mkdir(parents=True, exist_ok=True)
+        with waited_for(folder.lock, reporter, interrupt):
+            _mend_cell(folder, reporter, retry_failed=retry_failed)
+
+
+def _is_whole(folder: CellDirectory, *, retry_failed: bool) -> bool:
+    """Whether a cell can stay as it is: nothing is gone or damaged, and it did not fail or is not to be tried again."""
+    return folder.has_status() and not folder.damage() and not (retry_failed and folder.status() == "failed")
+
+
+def _mend_cell(folder: CellDirectory, reporter: Reporter, *, retry_failed: bool) -> None:
+    """Have a failed or damaged cell go on from its checkpoints; make anew one that has none or whose status is gone."""
+    if _is_whole(folder, retry_failed=retry_failed):
+        return  # whoever was at it has ended it
+    if folder.has_status() and (damage := folder.damage()):
+        reporter.say(f"{damage}; its cell goes on from what it saved")
+    if folder.has_status() and checkpoint.is_whole(folder.checkpoints):
+        folder.retry()
+    else:
+        folder.create()
 
 
 def _differences(one: RunConfig, other: RunConfig) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Self
 
 from harness.directory import CellDirectory, RunDirectory
 from profiles.energy.telemetry import Telemetry
-from profiles.files import replacing
+from profiles.files import replacing, sync
 from profiles.record import EnergyRow, EpochRow, LoaderRow, Phase, PhaseRow, StageRow, write_csv
 from profiles.timing.clock import StageClock
 from profiles.timing.times import PhaseTimes
@@ -66,6 +66,12 @@ class CellLog(AbstractContextManager["CellLog"]):
         """Append a finished epoch."""
         self._run.log("epoch_stop", cell=self._cell, epoch=row.epoch)
         write_csv(self._directory.epochs, EpochRow._fields, [row], append=True)
+
+    def sync(self) -> None:
+        """Have the disk hold every row so far, before a checkpoint says that they were written."""
+        folder = self._directory
+        for path in (folder.epochs, folder.stages, folder.phases, folder.loader, folder.energy):
+            sync(path)
 
     def cut_back(self, epoch: int, *, within: bool) -> None:
         """Drop rows that a training which goes on at *epoch* will write again, and what came before epoch 1.

@@ -11,7 +11,7 @@ from harness.categories import kind_of, mvtec_ad
 from harness.cells import Cell, backend_of
 from harness.context import Context, Sources
 from harness.directory import RunDirectory, write_model
-from harness.doubts import doubts, unsteady
+from harness.doubts import doubts, incomplete, unsteady
 from harness.evaluation import Evaluated
 from harness.joules import energy_doubts, energy_metrics, energy_totals, stage_energies
 from harness.pictures import save_maps, save_samples
@@ -48,6 +48,7 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
     stages, closures = totals.stage_totals(tables, observations), totals.closures(tables)
     caveats = [
         *_caveats(cell, context, trainer, sources, result),
+        *incomplete(tables, trainer.at.epoch - 1),
         *unsteady(tables),
         *doubts(stages, closures, observations, config.profiler),
         *result.telemetry.caveats(),

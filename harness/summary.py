@@ -62,6 +62,14 @@ class Tables(NamedTuple):
         paths = (folder.stages, folder.epochs, folder.phases, folder.loader, folder.energy)
         return cls(*(pd.read_csv(path) for path in paths))
 
+    def lost_epochs(self, epochs: int) -> list[int]:
+        """Return which of the *epochs* that were trained lack a row of the epoch, or of a phase or its stages."""
+        whole = set(self.epochs["epoch"])
+        for rows in (self.phases, self.stages):
+            for phase in ("train", "validation"):
+                whole &= set(rows.loc[rows["phase"] == phase, "epoch"])
+        return [epoch for epoch in range(1, epochs + 1) if epoch not in whole]
+
     def counted(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows of the epochs that count: not epoch 0 and, in training, none with steps looked at closely."""
         profiled = self.epochs.loc[self.epochs["profiled"], "epoch"]

@@ -178,10 +178,15 @@ class Trainer:
         self.at.resumed += 1
         self.at.damaged += [saved.damaged] if saved.damaged else []
         self._loss_sum.fill_(self.at.loss_sum if self._ranks.leads else 0.0)
+        if saved.damaged and self._ranks.leads:
+            with stage("checkpoint"):
+                checkpoint.replace_damaged(self._setting.checkpoints, self._state())
 
     def save(self) -> None:
         """Write `last.pt`, the state to go on from; all ranks call this, and the first one writes."""
         with stage("checkpoint"):
+            if not self._ranks.leads:
+                self._setting.log.sync()  # before the first rank writes; that one syncs its own as it does
             self.at.loss_sum = self._ranks.total(self._loss_sum)
         if self._ranks.leads:
             self.save_whole()
@@ -189,8 +194,12 @@ class Trainer:
     def save_whole(self) -> None:
         """Write `last.pt` where the sum of losses is known: between epochs, and after the last."""
         with stage("checkpoint"):
-            state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-            checkpoint.save_last(self._setting.checkpoints, {**state, "progress": self.at.to_state()})
+            self._setting.log.sync()
+            checkpoint.save_last(self._setting.checkpoints, self._state())
+
+    def _state(self) -> checkpoint.State:
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {**state, "progress": self.at.to_state()}
 
     def warm_up(self) -> None:
         """Run steps that no number counts and that leave no trace in the model.

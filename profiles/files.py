@@ -18,13 +18,18 @@ def replacing(path: Path) -> Iterator[Path]:
     aside = path.with_name(path.name + ASIDE)
     try:
         yield aside
-        with aside.open("r+b") as file:
-            os.fsync(file.fileno())
+        sync(aside)
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

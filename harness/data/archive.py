@@ -163,6 +163,7 @@ def _damage_of(archive: Path) -> Iterator[None]:
         UnicodeError,
         OverflowError,
         ValueError,
+        RecursionError,  # long names of long names
     )
     try:
         yield

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import IO, NamedTuple, NoReturn
 
 import pooch
 
@@ -97,18 +97,7 @@ def _staging(root: Path) -> Iterator[Path]:
 
     """
     staging = root / STAGING
-    try:
-        staging.mkdir(parents=True, exist_ok=True)
-        lock = (staging / "lock").open("w")
-    except OSError as error:
-        got = error.strerror or "a folder that cannot be written"
-        raise DataError(root, got=got, expected="a folder to write", fix="name another") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            fix = "wait for it, or name another root"
-            raise DataError(root, got="a download already at work", expected="none", fix=fix) from error
+    with _locked(root, staging / "lock"):
         shutil.rmtree(staging / "extracting", ignore_errors=True)
         for lost in staging.glob("tmp*"):  # pooch's, where the process was killed while it checked one
             lost.unlink()
@@ -116,6 +105,31 @@ def _staging(root: Path) -> Iterator[Path]:
         (staging / "lock").unlink()
         if not any(staging.iterdir()):
             staging.rmdir()
+
+
+def _locked(root: Path, path: Path) -> IO[str]:
+    """Open and lock a file; one that its last holder has removed since is opened anew, or two could hold a lock each.
+
+    Raises:
+        DataError: the root cannot be written, or another download is at work in it.
+
+    """
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = path.open("w")
+        except OSError as error:
+            got = error.strerror or "a folder that cannot be written"
+            raise DataError(root, got=got, expected="a folder to write", fix="name another") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            fix = "wait for it, or name another root"
+            raise DataError(root, got="a download already at work", expected="none", fix=fix) from error
+        if os.fstat(lock.fileno()).st_nlink:
+            return lock
+        lock.close()
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import math
 import os
@@ -15,6 +16,8 @@ import pytest
 import tomli_w
 import torch
 
+import harness.launch
+from harness import checkpoint
 from harness.cells import plan
 from harness.config import RunConfig, build
 from harness.cost import by_gain
@@ -274,6 +277,54 @@ def test_a_lost_cell_is_run_again(finished: Outcome, tmp_path: Path) -> None:
     assert timeless(resume(copy, None, retry_failed=False)) == timeless(finished)
 
 
+@pytest.mark.parametrize(("name", "content"), [
+    ("status.json", b"{"), ("record.json", b"{}"), ("record.json", None),
+])  # fmt: skip
+def test_a_cell_whose_status_or_record_is_damaged_goes_on_from_its_checkpoints(
+    finished: Outcome, tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    folder = RunDirectory(copy).cell(finished.cells[0].name)
+    epochs = folder.epochs.read_bytes()
+    (folder.root / name).unlink()
+    if content is not None:
+        (folder.root / name).write_bytes(content)
+    assert timeless(resume(copy, None, retry_failed=True)) == timeless(finished)
+    assert folder.epochs.read_bytes() == epochs  # nothing was trained again
+
+
+def test_a_failed_cell_without_its_best_weights_is_trained_anew(finished: Outcome, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    folder = RunDirectory(copy).cell(finished.cells[0].name)
+    (folder.checkpoints / "best.pt").unlink()
+    folder.fail("as any can")
+    outcome = resume(copy, None, retry_failed=True)
+    assert outcome.failed == 0
+    assert timeless(outcome) == timeless(finished)
+
+
+def test_a_cell_is_not_mended_while_a_process_is_at_it(
+    finished: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    folder = RunDirectory(copy).cell(finished.cells[0].name)
+    status = (folder.root / "status.json").read_bytes()
+    folder.fail("as any can")
+
+    def ending(_: float) -> None:
+        (folder.root / "status.json").write_bytes(status)
+        file.close()
+
+    monkeypatch.setattr("harness.locks.sleep", ending)
+    with folder.lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        resume(copy, None, retry_failed=True)
+    assert file.closed
+    assert (
+        folder.record.read_bytes() == RunDirectory(finished.directory).cell(finished.cells[0].name).record.read_bytes()
+    )
+
+
 def interrupted(tiny: RunConfig, run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stop a run within the second epoch of its first cell; return where that cell's checkpoints are."""
     with monkeypatch.context() as patch:
@@ -307,11 +358,73 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     assert stages.groupby(["phase", "epoch"])["share"].sum().sub(1).abs().max() < 1e-9
 
 
+def test_epochs_whose_rows_a_loss_of_power_took_are_named_in_the_record(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = interrupted(tiny, tmp_path / "run", monkeypatch).parent / "epochs.csv"
+    epochs.write_text(epochs.read_text().splitlines(keepends=True)[0])
+    outcome = resume(tmp_path / "run", None, retry_failed=False)
+    said = [[caveat for caveat in record_of(outcome, n).caveats if "are lost" in caveat] for n in range(2)]
+    assert said == [["rows of epochs 1 are lost: times and energy summed over epochs are too low by theirs"], []]
+
+
+def test_tables_are_on_the_disk_before_each_checkpoint_that_counts_on_them(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, fsync, save_last = list[str](), os.fsync, checkpoint.save_last
+
+    def synced(descriptor: int) -> None:
+        steps.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def saved(checkpoints: Path, state: dict[str, object]) -> None:
+        steps.append("save")
+        save_last(checkpoints, state)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(checkpoint, "save_last", saved)
+    config = tiny.model_copy(update={"models": ("msa",)})
+    start(
+        config.model_copy(update={"data": config.data.model_copy(update={"categories": ("weave",)})}), tmp_path / "run"
+    )
+    saves = [number for number, step in enumerate(steps) if step == "save"]
+    assert len(saves) == 4  # at the beginning of each of three epochs, and after the last
+    tables = ["epochs.csv", "stages.csv", "phases.csv", "loader.csv", "energy.csv"]
+    assert all(steps[number - 5 : number] == tables for number in saves)
+    assert steps.count("epochs.csv") == 4
+
+
+class KilledError(BaseException):
+    """What a kill leaves behind: nothing after it is done."""
+
+
+def test_a_kill_while_a_damaged_checkpoint_is_replaced_costs_no_training(
+    finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip_a_bit(interrupted(tiny, tmp_path / "run", monkeypatch) / "last.pt")
+    original = Path.replace
+
+    def killed(self: Path, target: Path) -> Path:
+        moved = original(self, target)
+        if target.name == "previous.pt":
+            raise KilledError
+        return moved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KilledError):
+            resume(tmp_path / "run", None, retry_failed=False)
+    outcome = resume(tmp_path / "run", None, retry_failed=False)
+    assert outcome.failed == 0
+    assert timeless(outcome) == timeless(finished)
+    assert any("went on from the checkpoint before a damaged" in caveat for caveat in record_of(outcome).caveats)
+
+
 def test_a_cell_whose_checkpoints_are_all_damaged_fails_until_it_is_trained_anew(
     finished: Outcome, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for checkpoint in interrupted(tiny, tmp_path / "run", monkeypatch).iterdir():
-        flip_a_bit(checkpoint)
+    for path in interrupted(tiny, tmp_path / "run", monkeypatch).iterdir():
+        flip_a_bit(path)
     outcome = resume(tmp_path / "run", None, retry_failed=False)
     assert outcome.failed == 1
     status = read_model(CellStatus, RunDirectory(tmp_path / "run").cell(finished.cells[0].name).root / "status.json")
@@ -556,6 +669,21 @@ def test_an_occupied_directory_is_refused_and_left_alone(tiny: RunConfig, finish
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
     with pytest.raises(RunDirectoryError, match=f"--resume --out {finished.directory}"):
         start(tiny, finished.directory)
+
+
+def test_a_run_that_began_and_ended_while_another_looked_at_its_data_is_left_alone(
+    tiny: RunConfig, finished: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, inspect = tmp_path / "run", harness.launch._inspected
+
+    def slowly(config: RunConfig) -> object:
+        shutil.copytree(finished.directory, run)
+        return inspect(config)
+
+    monkeypatch.setattr(harness.launch, "_inspected", slowly)
+    with pytest.raises(RunDirectoryError, match=f"got a folder that is not empty; .*--resume --out {run}"):
+        start(tiny, run)
+    assert timeless(finished._replace(directory=run)) == timeless(finished)
 
 
 def test_an_unwritable_directory_is_refused(tiny: RunConfig, tmp_path: Path) -> None:

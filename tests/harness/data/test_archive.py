@@ -317,3 +317,14 @@ def test_a_damaged_tar_inside_whole_wrapping_is_an_error_of_ours_or_no_matter(
     except DataError:
         return
     assert {path.name for path in folder.iterdir()} <= {"archive", "inside"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_headers_that_announce_each_other_without_end_are_damage(
+    kind: bytes, tmp_path: Path, reporter: Reporter
+) -> None:
+    info = tarfile.TarInfo("long")
+    info.type, info.size = kind, 12
+    header = info.tobuf(tarfile.GNU_FORMAT) + b"12 path=abc\n".ljust(tarfile.BLOCKSIZE, b"\0")
+    with pytest.raises(DataError, match=r"got a damaged archive \(RecursionError: "):
+        unpack(lzma.compress(header * 5000), tmp_path, reporter)

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from harness.categories import mvtec_ad
-from harness.data.download import STAGING, Wish, download
+from harness.data.download import STAGING, Wish, _staging, download
 from harness.data.sources import WHOLE, check_mirrors, choose, given_checksums, known
 from harness.data.transfer import CHUNK_BYTES, Patience
 from harness.progress import Reporter
@@ -227,6 +228,21 @@ def test_two_downloads_do_not_meet_in_one_folder(
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(DataError, match=r"mvtec: got a download already at work; expected none; fix: wait for it"):
             download(wish(tmp_path, server, "carpet", carpet=carpet), reporter, patience)
+
+
+def test_a_lock_that_was_removed_while_it_was_opened_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, lock = fcntl.flock, tmp_path / STAGING / "lock"
+
+    def after_the_last_one_ended(file: IO[str], how: int) -> None:
+        monkeypatch.undo()
+        lock.unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_last_one_ended)
+    with _staging(tmp_path), pytest.raises(DataError, match="a download already at work"), _staging(tmp_path):
+        pass
 
 
 def test_a_root_that_cannot_be_written_is_refused(server: Server, reporter: Reporter, patience: Patience) -> None:
