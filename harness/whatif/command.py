@@ -108,8 +108,15 @@ def whatif(
         if projection:
             project_all(job, wish)
         else:
+            _refuse_overwriting(folder / RECORD)
             _measure_all(job, sections)
     out_console.print(f"written: {folder}")
+
+
+def _refuse_overwriting(record: Path) -> None:
+    if record.exists():
+        got, expected = "what was measured before", "a folder without, so that nothing is lost"
+        raise RunDirectoryError(record, got=got, expected=expected, fix="another --out, or move it")
 
 
 def _measure_all(job: Job, sections: Sequence[Section]) -> None:
@@ -219,11 +226,12 @@ def _show_effects(rows: Sequence[EffectRow]) -> None:
 
 
 def _show_falls(rows: Iterable[FallRow]) -> None:
-    table = Table("exchanged", "off", "left", "times the step before", "95 %", "n", box=None)
+    table = Table("exchanged", "off", "95 %", "left", "times the step before", "95 %", "n", box=None)
     for row in rows:
         previous = f"{row.by_previous:.3f}"
         ends = "" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
-        table.add_row(row.part, _percent(row.gain), _percent(row.step), previous, ends, str(row.rounds))
+        off = _interval(row.gain_low, row.gain_high)
+        table.add_row(row.part, _percent(row.gain), off, _percent(row.step), previous, ends, str(row.rounds))
     out_console.print(table)
 
 
