@@ -92,7 +92,7 @@ def whatif(
     root = str(data_root) if data_root else None
     options: dict[str, Any] = dict(zip(OPTIONS, (root, category, model, pipeline, device), strict=True))
     config = _asked(run, suite, options, setting or [])
-    cells, wish = plan(config), Wish(vary or [], at or [])
+    cells, wish = once_each(plan(config)), Wish(vary or [], at or [])
     refuse_unavailable(cells, config)
     sections = _sections(only or list(SHARES), cells)
     if projection:
@@ -111,6 +111,14 @@ def whatif(
             _refuse_overwriting(folder / RECORD)
             _measure_all(job, sections)
     out_console.print(f"written: {folder}")
+
+
+def once_each(cells: Sequence[Cell]) -> list[Cell]:
+    """Keep the first seed of each category, model and pipeline: no step's time depends on it."""
+    first: dict[tuple[str, str, str], Cell] = {}
+    for cell in cells:
+        first.setdefault((cell.category, cell.model, cell.pipeline), cell)
+    return list(first.values())
 
 
 def _refuse_overwriting(record: Path) -> None:

@@ -19,6 +19,7 @@ from harness.config import build
 from harness.launch import start
 from harness.pipelines.table import PIPELINES
 from harness.whatif import measure, subject
+from harness.whatif.command import once_each
 from harness.whatif.measure import PARTS, SHARES, Bench, Found, exchanged_parts, falls
 from harness.whatif.removals import REMOVALS
 from models.transformer import InpaintingTransformer
@@ -64,7 +65,7 @@ def state_of(model: InpaintingTransformer) -> dict[str, Any]:
         "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
         "modules": [(name, id(module)) for name, module in model.named_modules()],
         "gather": model.gather,
-        "gradients": [parameter.grad for parameter in model.parameters()],
+        "gradients": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
     }
 
 
@@ -212,6 +213,11 @@ def test_exchanges_alone_have_a_step_whose_table_shows_them(generated: Path, tmp
     assert all(f"{part} exchanged" in shown for part in PARTS)
     with pytest.raises(BenchError, match="got what was measured before"):
         whatif(*words)
+
+
+def test_a_second_seed_is_not_measured_again() -> None:
+    cells = [Cell("weave", model, "thesis", seed) for seed in (3, 4) for model in ("msa", "mlsa")]
+    assert once_each(cells) == cells[:2]
 
 
 def test_what_is_no_run_is_wrong_use(tmp_path: Path) -> None:
