@@ -41,6 +41,8 @@ OPTIONS = {
 """By the setting that it changes."""
 
 NOT_MEASURED = (
+    "A step is a warm training step, not an epoch: starting the loader and validation are not in it.",
+    "Painting whole images is not exchanged: swaps and waterfall are of training steps.",
     "The head, validation and checkpoints are not taken away, nor is loading in an evaluation.",
     "What is done once before training, as decoding all images for the fast pipeline, is in no step.",
     "Weights are those that a run begins with: no step's time depends on them.",
