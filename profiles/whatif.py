@@ -44,7 +44,8 @@ class FallRow(NamedTuple):
     """`waterfall.csv`: the parts exchanged one after the other, from the thesis's step, place 0, to the fast one.
 
     `step` is the step's time so far as a part of the thesis's; `gain` is what this exchange took off it, so that gains
-    sum to 1 - `step` of the last place. The interval is that of the step's time by the one before.
+    sum to 1 - `step` of the last place; `by_previous` is the step by the one before, and `low` and `high` are its
+    interval, `gain_low` and `gain_high` that of the gain.
     """
 
     category: str
@@ -57,6 +58,8 @@ class FallRow(NamedTuple):
     low: float | None
     high: float | None
     rounds: int
+    gain_low: float | None = None
+    gain_high: float | None = None
 
 
 class StepRow(NamedTuple):

@@ -41,6 +41,8 @@ OPTIONS = {
 """By the setting that it changes."""
 
 NOT_MEASURED = (
+    "A step is a warm training step, not an epoch: starting the loader and validation are not in it.",
+    "Painting whole images is not exchanged: swaps and waterfall are of training steps.",
     "The head, validation and checkpoints are not taken away, nor is loading in an evaluation.",
     "What is done once before training, as decoding all images for the fast pipeline, is in no step.",
     "Weights are those that a run begins with: no step's time depends on them.",
@@ -92,7 +94,7 @@ def whatif(
     root = str(data_root) if data_root else None
     options: dict[str, Any] = dict(zip(OPTIONS, (root, category, model, pipeline, device), strict=True))
     config = _asked(run, suite, options, setting or [])
-    cells, wish = plan(config), Wish(vary or [], at or [])
+    cells, wish = once_each(plan(config)), Wish(vary or [], at or [])
     refuse_unavailable(cells, config)
     sections = _sections(only or list(SHARES), cells)
     if projection:
@@ -108,8 +110,23 @@ def whatif(
         if projection:
             project_all(job, wish)
         else:
+            _refuse_overwriting(folder / RECORD)
             _measure_all(job, sections)
     out_console.print(f"written: {folder}")
+
+
+def once_each(cells: Sequence[Cell]) -> list[Cell]:
+    """Keep the first seed of each category, model and pipeline: no step's time depends on it."""
+    first: dict[tuple[str, str, str], Cell] = {}
+    for cell in cells:
+        first.setdefault((cell.category, cell.model, cell.pipeline), cell)
+    return list(first.values())
+
+
+def _refuse_overwriting(record: Path) -> None:
+    if record.exists():
+        got, expected = "what was measured before", "a folder without, so that nothing is lost"
+        raise RunDirectoryError(record, got=got, expected=expected, fix="another --out, or move it")
 
 
 def _measure_all(job: Job, sections: Sequence[Section]) -> None:
@@ -219,11 +236,12 @@ def _show_effects(rows: Sequence[EffectRow]) -> None:
 
 
 def _show_falls(rows: Iterable[FallRow]) -> None:
-    table = Table("exchanged", "off", "left", "times the step before", "95 %", "n", box=None)
+    table = Table("exchanged", "off", "95 %", "left", "times the step before", "95 %", "n", box=None)
     for row in rows:
         previous = f"{row.by_previous:.3f}"
         ends = "" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
-        table.add_row(row.part, _percent(row.gain), _percent(row.step), previous, ends, str(row.rounds))
+        off = _interval(row.gain_low, row.gain_high)
+        table.add_row(row.part, _percent(row.gain), off, _percent(row.step), previous, ends, str(row.rounds))
     out_console.print(table)
 
 

@@ -1,8 +1,9 @@
 """What is compared: a step with and without each stage, and with each part exchanged, alone and one after the other."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
-from statistics import median
+from statistics import fmean, median
 from typing import Literal, NamedTuple
 
 import torch
@@ -52,8 +53,10 @@ class Found(NamedTuple):
     waterfall: tuple[FallRow, ...] = ()
 
     def and_(self, more: "Found") -> "Found":
-        """Return this with *more* behind it."""
-        return Found(self.steps + more.steps, self.effects + more.effects, self.waterfall + more.waterfall)
+        """Return this with *more* behind it; a step that both have measured is this one's."""
+        known_steps = {step[:4] for step in self.steps}
+        steps = tuple(step for step in more.steps if step[:4] not in known_steps)
+        return Found(self.steps + steps, self.effects + more.effects, self.waterfall + more.waterfall)
 
 
 class Bench(NamedTuple):
@@ -170,14 +173,15 @@ def exchanging(bench: Bench) -> Found:
     subject, slow, fast = bench.subject, PIPELINES["thesis"], PIPELINES["fast"]
     alone = {part: exchanged_parts(slow, fast, [part]) for part in PARTS}
     ways = {FULL: subject.way(slow)} | {part: subject.way(pipeline) for part, pipeline in alone.items()}
-    gains = {part: gain(ratio) for part, ratio in bench.compare(ways, bench.extent, 0.5).ratios.items()}
+    measured = bench.compare(ways, bench.extent, 0.5)
+    gains = {part: gain(ratio) for part, ratio in measured.ratios.items()}
     effects = (_effect(subject.cell, "train", "swap", part, "the fast one's", gains[part]) for part in PARTS)
     order = sorted(PARTS, key=lambda part: -gains[part].value)
     steps = {FULL: subject.way(slow)}
     for place, part in enumerate(order, start=1):
         steps[part] = subject.way(exchanged_parts(slow, fast, order[:place]))
     waterfall = falls(subject.cell, bench.compare(steps, bench.extent, 0.5))
-    return Found(effects=tuple(effects), waterfall=tuple(waterfall))
+    return Found((_step(bench, "train", measured, bench.extent),), tuple(effects), tuple(waterfall))
 
 
 def exchanged_parts(slow: Pipeline, fast: Pipeline, parts: Sequence[str]) -> Pipeline:
@@ -186,23 +190,55 @@ def exchanged_parts(slow: Pipeline, fast: Pipeline, parts: Sequence[str]) -> Pip
 
 
 def falls(cell: Cell, measured: Measured) -> list[FallRow]:
-    """Return the waterfall through steps in the order in which they were given; its gains sum exactly to the whole."""
-    rows, before, step = [], FULL, 1.0
-    for place, (part, ratio) in enumerate(measured.ratios.items(), start=1):
-        by_previous = paired_ratio(measured.times_ns[part], measured.times_ns[before], CONFIDENCE)
-        ends = known(by_previous)
-        rows.append(
-            FallRow(
-                cell.category,
-                cell.model,
-                place,
-                part,
-                ratio.value,
-                step - ratio.value,
-                by_previous.value,
-                *ends,
-                by_previous.samples,
-            )
-        )
-        before, step = part, ratio.value
-    return rows
+    """Return the waterfall through steps in the order in which they were given; its gains sum exactly to the whole.
+
+    A step is the geometric mean over rounds of its time by the whole step's, so that steps divided by each other are
+    the ratios to the step before, and gains are differences of steps. Whole rounds are trimmed, which keeps that so: a
+    fifth of them, those whose ratios are the furthest from their medians. Intervals are of medians, by
+    sign tests over all rounds' own ratios and differences, wide enough to hold the value printed.
+    """
+    names = list(measured.times_ns)
+    logs = [[math.log(times[0] / time) for time in times] for times in zip(*measured.times_ns.values(), strict=True)]
+    kept = _undisturbed(logs)
+    steps = [math.exp(-fmean(logs[place] for logs in kept)) for place in range(len(names))]
+    return [_fall(cell, measured, names, steps, place) for place in range(1, len(names))]
+
+
+def _undisturbed(rounds: list[list[float]]) -> list[list[float]]:
+    """Leave out the fifth of rounds that are the furthest from the medians."""
+    middles = [median(values) for values in zip(*rounds, strict=True)]
+
+    def distance(values: list[float]) -> float:
+        distances: list[float] = [abs(value - middle) for value, middle in zip(values, middles, strict=True)]
+        return max(distances)
+
+    return sorted(rounds, key=distance)[: len(rounds) - len(rounds) // 5]
+
+
+def _fall(cell: Cell, measured: Measured, names: list[str], steps: list[float], place: int) -> FallRow:
+    part, before = names[place], names[place - 1]
+    by_previous = paired_ratio(measured.times_ns[part], measured.times_ns[before], CONFIDENCE)
+    step, previous = steps[place], steps[place - 1]
+    off = [
+        (earlier - later) / whole
+        for whole, earlier, later in zip(*(measured.times_ns[name] for name in (names[0], before, part)), strict=True)
+    ]
+    as_ratio = paired_ratio([math.exp(share) for share in off], [1.0] * len(off), CONFIDENCE)
+    ends = [None if end is None else math.log(end) for end in known(as_ratio)]
+    return FallRow(
+        cell.category,
+        cell.model,
+        place,
+        part,
+        step,
+        previous - step,
+        step / previous,
+        *_holding(step / previous, *known(by_previous)),
+        by_previous.samples,
+        *_holding(previous - step, *ends),
+    )
+
+
+def _holding(value: float, low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """Widen an interval as far as its value, if there is one."""
+    return (None, None) if low is None or high is None else (min(low, value), max(high, value))

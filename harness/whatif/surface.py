@@ -21,8 +21,9 @@ WIDTHS = (128, 256, 512, 1024)
 HEAD_WIDTH = 64
 """Of every head, as in the thesis: a wider model has more of them."""
 
-TOKENS = {"cpu": 1568, "cuda": 256 * 49}
-"""Of a batch, about, so that neither a long sequence nor a short one has more to do but for attention itself."""
+TOKENS = {"cpu": 4096, "cuda": 131072}
+"""Of a batch, about, so that neither a long sequence nor a short one has more to do but for attention itself. As for
+the kernels' sweep, tokens then exceed the caches of a CPU, and keep every part of a GPU busy."""
 
 PRECISION = 0.02
 

@@ -1,5 +1,6 @@
 """The command `surface`: words in; a table, a record and its CSV out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from harness.whatif.surface import HEAD_WIDTH, LINEAR, SIDES, SOFTMAX, WIDTHS, o
 from models.attention import library
 from profiles.errors import ConfigError
 from profiles.files import replacing
-from profiles.record import write_csv
+from profiles.record import Environment, write_csv
 from profiles.whatif import SurfaceRecord, SurfaceRow
 
 
@@ -43,27 +44,32 @@ def attention_surface(
     if backend == "fast-transformers" and (why := library.unusable()):
         expected = "a library that is installed"
         raise ConfigError("--backend", got=f"{backend} ({why})", expected=expected, fix="make fast-transformers")
-    rows, reporter = [], Reporter()
+    rows: list[SurfaceRow] = []
+    reporter, here = Reporter(), described(where)
     reporter.begin("surface", len(chosen[0]) * len(chosen[1]), "points")
     for row in surface(where, budget, *chosen, backend):
         rows.append(row)
+        if out is not None:
+            _write(out, rows, here, backend)
         reporter.advance(1)
     reporter.end()
     _show(rows)
-    if out is not None:
-        here = described(where)
-        record = SurfaceRecord(
-            commit=version().commit,
-            dtype="float32",
-            environment=here,
-            softmax=SOFTMAX,
-            linear=LINEAR,
-            backend=backend,
-            rows=tuple(rows),
-        )
-        write_csv(out.with_suffix(".csv"), SurfaceRow._fields, rows)
-        with replacing(out) as aside:
-            aside.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _write(out: Path, rows: Sequence[SurfaceRow], here: Environment, backend: str) -> None:
+    """Write what was measured so far."""
+    record = SurfaceRecord(
+        commit=version().commit,
+        dtype="float32",
+        environment=here,
+        softmax=SOFTMAX,
+        linear=LINEAR,
+        backend=backend,
+        rows=tuple(rows),
+    )
+    write_csv(out.with_suffix(".csv"), SurfaceRow._fields, rows)
+    with replacing(out) as aside:
+        aside.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def _numbers(option: str, text: str, unit: int) -> list[int]:

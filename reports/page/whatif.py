@@ -72,7 +72,7 @@ def _waterfall(place: int, rows: list[FallRow], record: WhatIfRecord) -> Table:
         (
             Entry(str(row.place), sort=row.place, numeric=True),
             text(row.part),
-            Entry(percent(row.gain), sort=row.gain, numeric=True),
+            Entry(percent(row.gain), _interval(row.gain_low, row.gain_high), sort=row.gain, numeric=True),
             Entry(percent(row.step), sort=row.step, numeric=True),
             Entry(number(row.by_previous), f"{_ratios(row)}, n\u00a0{row.rounds}", sort=row.by_previous, numeric=True),
         )

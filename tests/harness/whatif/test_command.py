@@ -19,6 +19,7 @@ from harness.config import build
 from harness.launch import start
 from harness.pipelines.table import PIPELINES
 from harness.whatif import measure, subject
+from harness.whatif.command import once_each
 from harness.whatif.measure import PARTS, SHARES, Bench, Found, exchanged_parts, falls
 from harness.whatif.removals import REMOVALS
 from models.transformer import InpaintingTransformer
@@ -64,7 +65,7 @@ def state_of(model: InpaintingTransformer) -> dict[str, Any]:
         "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
         "modules": [(name, id(module)) for name, module in model.named_modules()],
         "gather": model.gather,
-        "gradients": [parameter.grad for parameter in model.parameters()],
+        "gradients": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
     }
 
 
@@ -153,10 +154,24 @@ def test_gains_sum_to_the_whole_however_noisy_the_rounds_are() -> None:
     times_ns = {name: [round(1e6 * noise.lognormvariate(0, 1)) for _ in range(9)] for name in names}
     ratios = {name: paired_ratio(times_ns[name], times_ns[names[0]]) for name in names[1:]}
     found = falls(Cell("weave", "msa", "thesis", 0), Measured(ratios, times_ns, "time"))
-    assert sum(row.gain for row in found) == pytest.approx(1 - ratios["loss"].value, abs=1e-12)
-    assert found[1].by_previous == paired_ratio(times_ns["cut"], times_ns["images"]).value
-    assert found[1].low is not None
-    assert found[1].low < found[1].by_previous
+    assert sum(row.gain for row in found) == pytest.approx(1 - found[-1].step, abs=1e-12)
+    for before, row in zip([None, *found], found, strict=False):
+        assert row.by_previous == pytest.approx(row.step / (before.step if before else 1.0), rel=1e-12)
+        assert (row.gain > 0) == (row.by_previous < 1)
+        assert row.low is not None
+        assert row.high is not None
+        assert row.low <= row.by_previous <= row.high
+        assert row.gain_low is not None
+        assert row.gain_high is not None
+        assert row.gain_low <= row.gain <= row.gain_high
+
+
+def test_a_disturbed_round_does_not_move_the_waterfall() -> None:
+    times_ns = {"the whole step": [1000] * 9, "images": [800] * 8 + [80000], "cut": [600] * 9}
+    ratios = {name: paired_ratio(times_ns[name], times_ns["the whole step"]) for name in ("images", "cut")}
+    found = falls(Cell("weave", "msa", "thesis", 0), Measured(ratios, times_ns, "time"))
+    assert [row.step for row in found] == pytest.approx([0.8, 0.6])
+    assert [row.gain for row in found] == pytest.approx([0.2, 0.2])
 
 
 def test_only_what_is_asked_for_is_measured_and_gets_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +200,24 @@ def test_exchanges_alone_need_the_pipeline_whose_parts_they_are() -> None:
         whatif("--suite", "smoke", "--only", "exchanges")
     with pytest.raises(ConfigError, match=r"--only: got scores; expected one of ceilings, evaluation, exchanges"):
         whatif("--suite", "smoke", "--only", "ceilings", "--only", "scores")
+
+
+def test_exchanges_alone_have_a_step_whose_table_shows_them(generated: Path, tmp_path: Path) -> None:
+    changes = [f"model.{key}={value}" for key, value in tiny_table(generated)["model"].items()]
+    changes += ["training.batch_size=8", "data.image_side=32", "data.workers=1"]
+    words = [word for change in changes for word in ("--set", change)]
+    words += ["--category", "weave", "--model", "mlsa", "--pipeline", "thesis", "--data-root", str(generated)]
+    words += ["--only", "exchanges", "--out", str(tmp_path), "--budget", "0"]
+    shown = whatif(*words)
+    assert len(rows(tmp_path / "steps.csv")) == 1
+    assert all(f"{part} exchanged" in shown for part in PARTS)
+    with pytest.raises(BenchError, match="got what was measured before"):
+        whatif(*words)
+
+
+def test_a_second_seed_is_not_measured_again() -> None:
+    cells = [Cell("weave", model, "thesis", seed) for seed in (3, 4) for model in ("msa", "mlsa")]
+    assert once_each(cells) == cells[:2]
 
 
 def test_what_is_no_run_is_wrong_use(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The attention surface: what is timed, from where on linear attention wins, and what the command writes."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from typer.testing import CliRunner
 
 import bench
-from harness.whatif import surface
+from harness.kernels import sweep
+from harness.whatif import surface, surface_command
 from harness.whatif.surface import overtakes, point
 from models.attention import library
 from models.attention.sizes import Sizes
@@ -61,6 +62,26 @@ def test_the_command_writes_a_record_its_csv_and_a_picture(tmp_path: Path, monke
     picture = out.with_suffix(".svg").read_text()
     assert picture.count("width 64") == picture.count("width 128") == 1
     assert "width 128: mlsa is faster at no side measured, for sure" in result.output
+
+
+def test_what_was_measured_is_written_even_where_someone_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = [row(3, 1.2, 0.1)]
+
+    def stopped(*_: Any) -> Iterator[SurfaceRow]:
+        yield from measured
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(surface_command, "surface", stopped)
+    out = tmp_path / "surface.json"
+    runner.invoke(bench.app, ["surface", "--sides", "3,7", "--widths", "64", "--device", "cpu", "--out", str(out)])
+    assert list(read_model(SurfaceRecord, out).rows) == measured
+    assert len(out.with_suffix(".csv").read_text().splitlines()) == 2
+
+
+def test_a_batch_at_the_window_of_the_thesis_has_as_many_tokens_as_the_kernels_sweep() -> None:
+    assert surface.TOKENS == sweep.TOKENS
 
 
 def test_the_library_of_the_thesis_is_timed_where_it_is_asked_for_and_there(
