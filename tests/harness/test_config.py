@@ -48,7 +48,7 @@ def test_every_setting_is_read_by_a_run_or_by_the_list_of_suites(
                 patch.setattr(section, "__getattribute__", watched, raising=False)
             start(config, tmp_path / out)
 
-    run(generated, "real")
+    run(generated, "real", windows_per_image=30)  # epochs of more than twice the steps that an observation needs
     run(None, "generated", measured_steps=1)
     listed = {("RunConfig", "description")}  # `bench suites` prints it
     for section in sections(RunConfig):
