@@ -229,5 +229,7 @@ def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
             refused = "which is a link, a device or a pipe" if mode not in {0, stat.S_IFREG, stat.S_IFDIR} else None
             if info.flag_bits & 1:
                 refused = "which is encrypted"
+            if info.header_offset < 0:  # what zipfile reckons where the directory is not where it should be
+                refused = "which begins before the archive does"
             kind: Kind = "folder" if info.filename.endswith("/") else "file"  # is_dir stumbles over an empty name
             yield _Member(info.orig_filename, kind, info.file_size, refused, partial(archive.open, info))

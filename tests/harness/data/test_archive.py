@@ -319,6 +319,13 @@ def test_a_damaged_tar_inside_whole_wrapping_is_an_error_of_ours_or_no_matter(
     assert {path.name for path in folder.iterdir()} <= {"archive", "inside"}
 
 
+def test_a_zip_whose_members_begin_before_it_is_refused(tmp_path: Path, reporter: Reporter) -> None:
+    content = bytearray(zipped(MEMBERS))
+    content[-5] = 1  # where the directory begins, from which all places are reckoned
+    with pytest.raises(DataError, match="begins before the archive does"):
+        unpack(bytes(content), tmp_path, reporter)
+
+
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
 def test_headers_that_announce_each_other_without_end_are_damage(
     kind: bytes, tmp_path: Path, reporter: Reporter
