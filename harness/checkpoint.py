@@ -4,7 +4,6 @@
 written aside, synced and renamed, and what is read is checked by the checksums (CRC-32) that the format holds.
 """
 
-import os
 import pickle
 import struct
 import zipfile
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from profiles.errors import RunDirectoryError
-from profiles.files import replacing
+from profiles.files import replacing, sync
 
 State = dict[str, Any]
 
@@ -43,6 +42,7 @@ def save_last(checkpoints: Path, state: State) -> None:
     last = checkpoints / "last.pt"
     with replacing(last) as aside:
         _write(aside, state)
+        sync(aside)
         if last.exists():
             last.replace(checkpoints / "previous.pt")
 
@@ -60,8 +60,6 @@ def drop_previous(checkpoints: Path) -> None:
 def _write(path: Path, state: State) -> None:
     with path.open("wb") as file:  # not by name: torch's own writing does not say why it failed
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def load(path: Path, device: torch.device) -> State:

@@ -158,7 +158,7 @@ def _outcome(mix: Mix, given: list[Tensor], gradient: Tensor, *, backward: bool)
 
 def _distances(found: Tensor, exact: Tensor) -> Tensor:
     """Return each window's distance; not a number where the result is none."""
-    off, size = ((found.double() - exact).flatten(1).norm(dim=1), exact.flatten(1).norm(dim=1))
+    off, size = (x.flatten(1).norm(dim=1) for x in (found.double() - exact, exact))
     return torch.where(off == 0.0, 0.0, off / size)
 
 

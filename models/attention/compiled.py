@@ -48,9 +48,6 @@ def compiled_linear_attention(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) ->
     if not serves(q_bthe):
         what = f"{tuple(q_bthe.shape)}, {q_bthe.dtype}, {q_bthe.device}"
         raise ValueError(f"compiled linear attention is for a CPU and heads of a multiple of {LANES}; got {what}")  # noqa: TRY003
-    if not q_bthe.shape == k_bthe.shape == v_bthe.shape:
-        shapes = ", ".join(str(tuple(x.shape)) for x in (q_bthe, k_bthe, v_bthe))
-        raise ValueError(f"queries, keys and values are of one shape (B, T, H, E); got {shapes}")  # noqa: TRY003
     given = (x.float().contiguous() for x in (q_bthe, k_bthe, v_bthe))
     mixed_bthe: Tensor = _CompiledLinearAttention.apply(*given)  # type: ignore[no-untyped-call]
     return mixed_bthe.to(q_bthe.dtype)
@@ -81,7 +78,8 @@ def _check(*given: Tensor) -> None:
     """Refuse what the kernel would read past the end of: it is told addresses and one shape."""
     for x in given:
         if x.shape != given[0].shape or x.dtype != torch.float32 or not x.is_contiguous():
-            raise ValueError("the kernel reads contiguous float32 of one shape")  # noqa: TRY003
+            shapes = ", ".join(str(tuple(x.shape)) for x in given)
+            raise ValueError(f"the kernel reads contiguous float32 of one shape (B, T, H, E); got {x.dtype}, {shapes}")  # noqa: TRY003
 
 
 def _mix(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
