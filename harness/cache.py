@@ -11,6 +11,7 @@ Shapes: C = 3 channels, H x W pixels.
 import hashlib
 import os
 import tempfile
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,8 @@ class ImageCache:
         """Return the image (C, H, W) of that name, or nothing if there is none or it is damaged."""
         try:
             entry = (self._folder / key).read_bytes()
-        except FileNotFoundError:
-            return None
+        except (FileNotFoundError, PermissionError):
+            return None  # not there, or another user's who does not share it: it is decoded and kept anew
         except OSError as error:
             raise self._unusable(error) from error
         digest, pixels = entry[:DIGEST_BYTES], memoryview(entry)[DIGEST_BYTES:]
@@ -67,7 +68,7 @@ class ImageCache:
         aside: Path | None = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
+            with (self._folder / f"{uuid.uuid4().hex}.part").open("xb") as file:  # its mode as the user's umask has it
                 aside = Path(file.name)
                 file.write(_digest(key, pixels))
                 file.write(pixels)

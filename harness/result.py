@@ -107,7 +107,7 @@ def _metrics(
     tables: Tables, cell: Cell, context: Context, trainer: Trainer, sources: Sources, result: Result
 ) -> list[Metric]:
     training = context.config.training
-    extent = _extent(cell, context, trainer)
+    extent = _extent(context, trainer, sources)
     limit = context.config.evaluation.images or math.inf
     calibration_images = len(sources.train)
     images = {
@@ -135,14 +135,17 @@ def _metrics(
     ]
 
 
-def _extent(cell: Cell, context: Context, trainer: Trainer) -> summary.Extent:
+def _extent(context: Context, trainer: Trainer, sources: Sources) -> summary.Extent:
     return summary.Extent(
         steps_per_epoch=trainer.steps_per_epoch,
         validation_steps_per_epoch=trainer.validation_steps_per_epoch,
         measured_steps=context.config.training.measured_steps,
         step_ns=trainer.at.step_ns,
         draw_ns=trainer.at.draw_ns,
-        starts_loader=PIPELINES[cell.pipeline].reloads_every_window,
+        start_ns=trainer.at.start_ns,
+        validation_steps=trainer.validation_steps,
+        validation_lead=sources.validation.fetched_ahead,
+        validation_lead_ns=trainer.at.validation_lead_ns,
     )
 
 
@@ -178,8 +181,8 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
         )
     caveats += [f"went on from the checkpoint before a damaged one ({why})" for why in trainer.at.damaged]
     if context.config.training.measured_steps is not None:
-        start_s = _extent(cell, context, trainer).start_ns / 1e9
-        once = f"; the loader's start, {start_s:.3g} s of the first, is counted once" if start_s else ""
+        start_s = trainer.at.start_ns / 1e9
+        once = f"; the loader's start, {start_s:.3g} s, is counted once" if start_s else ""
         caveats.append(
             f"time per epoch is extended from {len(trainer.at.step_ns)} measured steps of "
             f"{trainer.steps_per_epoch}{once}"

@@ -154,6 +154,7 @@ def _train(cell: Cell, context: Context, setting: Setting) -> tuple[Trainer, Sou
             trainer.restore(saved)
         else:
             trainer.warm_up()
+        trainer.lead_in()
 
     trainer.train()
     return trainer, sources

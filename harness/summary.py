@@ -1,7 +1,6 @@
 """From a cell's tables to the numbers of its record."""
 
 from collections.abc import Iterable
-from statistics import median
 from typing import NamedTuple
 
 import pandas as pd
@@ -15,7 +14,8 @@ from profiles.spread import spread
 class Extent(NamedTuple):
     """A whole epoch, whether or not one was run, and what was run of it.
 
-    `starts_loader` says that its first step waits for processes that load images to start, as every epoch's does.
+    `start_ns` is what the loader's start adds to an epoch; no measured step holds it. Of validation's steps,
+    *validation_lead* were fetched before any was asked for and took `validation_lead_ns`.
     """
 
     steps_per_epoch: int
@@ -23,20 +23,10 @@ class Extent(NamedTuple):
     measured_steps: int | None
     step_ns: list[int]
     draw_ns: int
-    starts_loader: bool = False
-
-    @property
-    def alike_ns(self) -> list[int]:
-        """Steps that the rest of an epoch is made of: all, or those after the loader's start."""
-        return self.step_ns[1:] if self.starts_loader and len(self.step_ns) > 1 else self.step_ns
-
-    @property
-    def start_ns(self) -> float:
-        """What the loader's start adds to the first step: its excess over the median of the others; 0 at least.
-
-        Of one step it cannot be told, and is 0.
-        """
-        return max(0.0, self.step_ns[0] - median(self.alike_ns)) if self.starts_loader else 0.0
+    start_ns: int = 0
+    validation_steps: int = 0
+    validation_lead: int = 0
+    validation_lead_ns: int = 0
 
 
 class Tables(NamedTuple):
@@ -117,28 +107,25 @@ def _estimated_times(tables: Tables, extent: Extent) -> list[Metric]:
     """Extend the measured steps to a whole epoch: so many more of the same, and of validation likewise.
 
     What an epoch does once, drawing its windows, starting its loader and writing checkpoints, is counted once.
-    Validation's steps are not timed one by one, so a loader's start is among what is extended there.
     """
     steps = len(extent.step_ns)
-    validation_steps = min(extent.validation_steps_per_epoch, extent.measured_steps or steps)
     stages = tables.stages
     train_s, validation_s = tables.wall_s("train", 1), tables.wall_s("validation", 1)
     saving = stages[(stages["stage"] == "checkpoint") & (stages["epoch"] == 1)].groupby("phase")["exposed_s"].sum()
-    train_once_s = saving.get("train", 0.0) + (extent.draw_ns + extent.start_ns) / 1e9
-    validation_once_s = saving.get("validation", 0.0)
+    train_once_s = saving.get("train", 0.0) + extent.draw_ns / 1e9
     whole_s = (
         train_once_s
+        + extent.start_ns / 1e9
         + (train_s - train_once_s) / steps * extent.steps_per_epoch
-        + validation_once_s
-        + (validation_s - validation_once_s) / validation_steps * extent.validation_steps_per_epoch
+        + _whole_validation_s(validation_s, saving.get("validation", 0.0), extent)
     )
-    step_spread_s = spread([step_ns / 1e9 for step_ns in extent.alike_ns])
+    step_spread_s = spread([step_ns / 1e9 for step_ns in extent.step_ns])
     return [
         Metric(
             name="time_per_epoch",
             value=whole_s,
             unit="s",
-            n=len(extent.alike_ns),
+            n=steps,
             spread=None if step_spread_s is None else step_spread_s * extent.steps_per_epoch,
             tag="estimated",
         ),
@@ -147,10 +134,19 @@ def _estimated_times(tables: Tables, extent: Extent) -> list[Metric]:
             name="windows_per_second",
             value=float(tables.epochs["windows"][0]) / (train_s - train_once_s),
             unit="1/s",
-            n=len(extent.alike_ns),
+            n=steps,
             tag="measured",
         ),
     ]
+
+
+def _whole_validation_s(wall_s: float, saving_s: float, extent: Extent) -> float:
+    """Extend validation to all its steps: the last ones stand for those that were not run."""
+    missing = extent.validation_steps_per_epoch - extent.validation_steps
+    if missing == 0:
+        return wall_s
+    last_s = wall_s - saving_s - extent.validation_lead_ns / 1e9
+    return wall_s + last_s / (extent.validation_steps - extent.validation_lead) * missing
 
 
 def unavailable(name: str, unit: str, reason: str) -> Metric:

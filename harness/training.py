@@ -8,7 +8,8 @@ when the epoch's rows are written, so that checkpoint and tables never contradic
 import itertools
 import math
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
@@ -57,7 +58,9 @@ class Progress:
     """How far a training is. Epochs count from 1; epoch 0 is what comes before.
 
     `step` counts the finished steps of `epoch`; `loss_sum` sums their windows' losses; `times` are their stages.
-    `step_ns` holds the host time of each measured step, `draw_ns` that of drawing an epoch's windows.
+    `step_ns` holds the host time of each measured step, `draw_ns` that of drawing an epoch's windows, `start_ns` what
+    the first batch was waited for longer than later ones, and `validation_lead_ns` what the steps of validation took
+    whose batches were fetched before any was asked for.
     `damaged` says of each checkpoint that could not be read what was wrong with it.
     """
 
@@ -71,6 +74,8 @@ class Progress:
     damaged: list[str] = field(default_factory=list)
     step_ns: list[int] = field(default_factory=list)
     draw_ns: int = 0
+    start_ns: int = 0
+    validation_lead_ns: int = 0
     times: PhaseTimes | None = None
     observations: list[Observation] = field(default_factory=list)
 
@@ -148,6 +153,7 @@ class Trainer:
         self.optimizer = self._new_optimizer()
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=train.device)  # on the device: no wait per step
         self._validation_windows = self._draw(validation, "validation")
+        self._measured: Generator[Batch, None, None] | None = None
 
     @property
     def windows_per_epoch(self) -> int:
@@ -162,12 +168,18 @@ class Trainer:
     @property
     def epoch_steps(self) -> int:
         """Training steps that an epoch runs: all, or as many as are measured."""
-        return self._limited(self.steps_per_epoch)
+        return min(self.steps_per_epoch, self._config.measured_steps or self.steps_per_epoch)
 
     @property
     def validation_steps_per_epoch(self) -> int:
         """Validation steps of a whole epoch, whether or not one is run."""
         return math.ceil(len(self._validation_windows.image_b) / self._config.batch_size)
+
+    @property
+    def validation_steps(self) -> int:
+        """Validation steps that an epoch runs: all, or as many as are measured after those fetched ahead."""
+        steps, measured = self.validation_steps_per_epoch, self._config.measured_steps
+        return steps if measured is None else min(steps, self._validation.fetched_ahead + measured)
 
     def restore(self, saved: checkpoint.Saved) -> None:
         """Go on from what `save` wrote."""
@@ -214,18 +226,56 @@ class Trainer:
         observing = observer is not None and self._config.measured_steps is not None
         if warm == 0 and not observing:
             return
-        weights = {name: tensor.to("cpu", copy=True) for name, tensor in self.model.state_dict().items()}
         self._setting.reporter.begin(f"{self._setting.cell} warm-up", warm, "steps")
-        with closing(self._endless(self._draw(self._train, "train", 0))) as batches:
-            for _ in range(warm):
+        with self._undone(), closing(self._endless(self._draw(self._train, "train", 0))) as batches:
+
+            def step() -> None:
                 self._uncounted_step(batches)
+
+            for _ in range(warm):
+                step()
             if observer is not None and observing:
                 self._setting.reporter.begin(f"{self._setting.cell} observation", None, "steps")
-                seen = observer.observe(lambda: self._uncounted_step(batches), 0, self.steps_per_epoch)
+                seen = observer.observe(step, 0, self.steps_per_epoch)
                 self.at.observations.append(seen)
+        self._setting.reporter.end()
+
+    def lead_in(self) -> None:
+        """Begin the loader of an epoch that is measured by a few of its steps, and bring it to the epoch's middle.
+
+        What a loader fetches ahead is used up by steps that no number counts and that leave no trace in the model; the
+        epoch's own batches follow from the same loader, whose queue is then as full as it is in most of an epoch.
+
+        Raises:
+            InterruptedRunError: someone asked to stop; nothing needs saving yet.
+
+        """
+        if self._config.measured_steps is None or self.at.stopped_by is not None:
+            return
+        ahead, size = self._train.fetched_ahead, self._config.batch_size
+        before, epoch = self._draw(self._train, "train", 0), self._draw(self._train, "train", self.at.epoch)
+        leading = before.select(torch.arange(ahead * size) % len(before.image_b))
+        self._measured = self._batches(self._train, leading.followed_by(epoch.select(slice(self.at.step * size, None))))
+        if ahead:
+            self._setting.reporter.begin(f"{self._setting.cell} lead-in", ahead, "steps")
+            try:
+                with self._undone():
+                    waits_ns = [self._uncounted_step(self._measured) for _ in range(ahead)]
+            except BaseException:
+                self._end_measured()
+                raise
+            self.at.start_ns = max(0, waits_ns[0] - waits_ns[-1])
+            self._setting.reporter.end()
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Put weights and optimizer back to what they were before."""
+        weights = {name: tensor.to("cpu", copy=True) for name, tensor in self.model.state_dict().items()}
+        averages = deepcopy(self.optimizer.state_dict())
+        yield
         self.model.load_state_dict(weights)
         self.optimizer = self._new_optimizer()
-        self._setting.reporter.end()
+        self.optimizer.load_state_dict(averages)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return self._pipeline.optimizer(self.model.parameters(), self._config.learning_rate)
@@ -235,14 +285,17 @@ class Trainer:
         while True:
             yield from self._batches(self._train, windows)
 
-    def _uncounted_step(self, batches: Iterator[Batch]) -> None:
-        """Take a step on the next of *batches*."""
+    def _uncounted_step(self, batches: Iterator[Batch]) -> int:
+        """Take a step on the next of *batches*; return how long that was waited for, in nanoseconds."""
+        started_ns = perf_counter_ns()
         batch = next(batches)
+        waited_ns = perf_counter_ns() - started_ns
         self._step(batch, torch.zeros_like(self._loss_sum), self._config.batch_size)
         with stage("patching"):
             del batch
         self._setting.reporter.advance(1)
         self._check()
+        return waited_ns
 
     def _check(self) -> None:
         """Stop here if anyone asked any of the ranks to."""
@@ -270,7 +323,13 @@ class Trainer:
             self.save()
             raise
         finally:
+            self._end_measured()
             self._setting.reporter.end()
+
+    def _end_measured(self) -> None:
+        """End the loader of the measured steps, which has fetched what no step takes."""
+        if self._measured is not None:
+            self._measured.close()
 
     def _epoch(self) -> None:
         """Train and validate one epoch, write its rows, and move on to the next."""
@@ -278,6 +337,7 @@ class Trainer:
         self._setting.log.epoch_start(at.epoch)
         profiled = self._setting.observer is not None and is_observed(at.epoch)
         train_times, windows = self._timed_train_epoch(profiled=profiled)
+        self._end_measured()  # between the phases: the end of a whole epoch finds nothing fetched ahead
         with self._setting.log.phase("validation", at.epoch) as validation_times:
             validation_loss = self._validate()
             train_loss = self._ranks.total(self._loss_sum) / windows
@@ -325,6 +385,9 @@ class Trainer:
         count = min(steps * self._config.batch_size, len(windows.image_b))
         done = at.step * self._config.batch_size
         self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows", done)
+        if self._measured is not None:
+            self._counted_steps(itertools.islice(self._measured, steps - at.step), count)
+            return count
         with closing(self._batches(self._train, windows.select(slice(done, count)))) as batches:
             if profiled and at.step == 0:
                 self._observe(batches, steps, count)
@@ -391,17 +454,22 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self) -> float:
-        """Return the mean loss of the validation windows, or of as many as steps are measured."""
-        loss_sum, batch_size = torch.zeros_like(self._loss_sum), self._config.batch_size
-        steps = self._limited(self.validation_steps_per_epoch)
+        """Return the mean loss of the validation windows, or of as many as steps are measured.
+
+        Before the measured steps come as many as a loader fetches ahead.
+        """
+        loss_sum, batch_size, started_ns = torch.zeros_like(self._loss_sum), self._config.batch_size, perf_counter_ns()
+        steps = self.validation_steps
         self._setting.reporter.begin(f"{self._setting.cell} validation", steps, "steps")
         windows = self._validation_windows.select(slice(steps * batch_size))
         count = len(windows.image_b)
         with closing(self._batches(self._validation, windows)) as batches:
-            for number, batch in enumerate(batches):
-                self._batch_loss(batch, loss_sum, min(batch_size, count - number * batch_size), self.model)
+            for number, batch in enumerate(batches, start=1):
+                self._batch_loss(batch, loss_sum, min(batch_size, count - (number - 1) * batch_size), self.model)
                 with stage("patching"):
                     del batch
+                if number == self._validation.fetched_ahead:
+                    self.at.validation_lead_ns = perf_counter_ns() - started_ns
                 self._setting.reporter.advance(1)
                 self._check()
         return self._ranks.total(loss_sum) / count
@@ -411,9 +479,6 @@ class Trainer:
         grid, side, per_image = images.form.grid, images.form.window_side, self._config.windows_per_image
         with stage("patching"):
             return draw_windows(len(images), per_image, grid, side, generator_for(self._seed, "windows", *purpose))
-
-    def _limited(self, steps: int) -> int:
-        return min(steps, self._config.measured_steps or steps)
 
     def _batches(self, images: Images, windows: Windows) -> Generator[Batch, None, None]:
         """Cut this rank's part of *windows* out of *images*, batch by batch."""

@@ -36,9 +36,13 @@ class Windows(NamedTuple):
     corner_b: Tensor
     missing_b: Tensor
 
-    def select(self, index: slice) -> "Windows":
+    def select(self, index: slice | Tensor) -> "Windows":
         """Return some of the windows."""
         return Windows(*(part[index] for part in self))
+
+    def followed_by(self, others: "Windows") -> "Windows":
+        """Return these and then *others*."""
+        return Windows(*(torch.cat(parts) for parts in zip(self, others, strict=True)))
 
     def split(self, size: int) -> "list[Windows]":
         """Return the windows *size* at a time, and what is left."""

@@ -31,6 +31,7 @@ class ResidentImages:
     ) -> None:
         self.form = form
         self.device = device
+        self.fetched_ahead = 0
         self._paths = paths
         self._decoder = decoder
         self._kept_irqcss: Tensor | None = None

@@ -65,6 +65,8 @@ class Images(Protocol):
 
     form: Form
     device: torch.device
+    fetched_ahead: int
+    """Batches that are loaded before they are asked for: of so many the first, a queue is not yet as full as later."""
 
     def __len__(self) -> int:
         """Return how many there are."""

@@ -1,10 +1,12 @@
 """The cache never hands out what was not put in, whatever happens to its folder."""
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -55,6 +57,27 @@ def test_a_damaged_entry_is_not_believed(tmp_path_factory: pytest.TempPathFactor
     assert kept.get(KEY, 8) is None
     kept.put(KEY, IMAGE)
     assert np.array_equal(np.asarray(kept.get(KEY, 8)), IMAGE)
+
+
+def test_an_entry_has_the_permissions_that_the_users_umask_gives(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        filled(tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / KEY).stat().st_mode & 0o777 == 0o640
+
+
+def test_an_entry_that_another_user_keeps_to_himself_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = filled(tmp_path)
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    with monkeypatch.context() as patched:  # a superuser, as tests may run, is denied nothing
+        patched.setattr(Path, "read_bytes", Mock(side_effect=denied))
+        assert kept.get(KEY, 8) is None
+    kept.put(KEY, IMAGE)
+    assert kept.get(KEY, 8) is not None
 
 
 def test_an_entry_under_another_name_is_not_believed(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Two pipelines, one computation: the same windows, the same losses, the same maps, whoever does which part."""
 
+import math
 import os
 import pickle
+import re
 import signal
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -154,6 +157,64 @@ def test_the_parts_of_loading_in_a_record_sum_to_its_stage_though_steps_were_loo
     parts_s = sum(part.busy_s for part in record.loader_totals if part.phase == "train")
     (stage,) = (each for each in record.stage_totals if (each.phase, each.stage) == ("train", "data_loading"))
     assert stage.busy_s == pytest.approx(parts_s)
+
+
+def test_few_steps_are_measured_as_in_the_middle_of_an_epoch_and_the_loader_s_start_is_counted_once(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch takes a worker 80 ms, and a step 120: only the first is waited for, and no measured step is the first."""
+    read, step = thesis.read_image, Trainer._step
+
+    def slow_read(path: Path, side: int) -> torch.Tensor:
+        sleep(0.01)
+        return read(path, side)
+
+    def slow_step(self: Trainer, *arguments: Any) -> None:
+        sleep(0.12)
+        step(self, *arguments)
+
+    monkeypatch.setattr(thesis, "read_image", slow_read)
+    monkeypatch.setattr(Trainer, "_step", slow_step)
+    whole = table(generated, measured_steps=3, warmup_steps=1) | {"profiler": {"steps": 0}}
+    whole["data"]["workers"] = 1
+    outcome = start(build(whole, "tiny"), tmp_path / "run")
+    record, stages = read_model(CellRecord, folder_of(outcome).record), pd.read_csv(folder_of(outcome).stages)
+    loading = stages[(stages["phase"] == "train") & (stages["epoch"] == 1) & (stages["stage"] == "data_loading")]
+    assert loading["exposed_s"].sum() < 0.04
+    said = re.search(r"3 measured steps of (\d+); the loader's start, (\S+) s, is counted once", "".join(record.caveats))
+    assert said is not None
+    steps, start_s = int(said[1]), float(said[2])
+    assert 0.07 < start_s < 0.5
+    time = next(metric for metric in record.metrics if metric.name == "time_per_epoch")
+    validation_steps = math.ceil(record.validation_images * 140 / 8)  # as long as a worker takes
+    assert time.value == pytest.approx(start_s + steps * np.mean(record.step_s) + validation_steps * 0.085, rel=0.1)
+
+
+def test_both_pipelines_measure_the_same_steps(generated: Path, tmp_path: Path) -> None:
+    whole = {**table(generated, measured_steps=3, warmup_steps=1), "pipelines": ["thesis", "fast"]}
+    outcome = start(build(whole, "tiny"), tmp_path / "run")
+    epochs = [pd.read_csv(RunDirectory(outcome.directory).cell(cell.name).epochs) for cell in outcome.cells]
+    assert len(epochs) == 2
+    assert epochs[0]["train_loss"][0] == pytest.approx(epochs[1]["train_loss"][0], rel=1e-5)
+
+
+@pytest.mark.parametrize("at_call", [3, 9])
+def test_measured_steps_interrupted_in_the_lead_in_or_among_them_end_in_the_same_numbers(
+    generated: Path, tmp_path: Path, at_call: int
+) -> None:
+    """Two workers have four batches under way: steps 2 to 5 are the lead-in's, 6 to 10 are measured."""
+    whole = table(generated, measured_steps=5, warmup_steps=1) | {"profiler": {"steps": 0}}
+    config = build(whole, "tiny")
+    undisturbed = start(config, tmp_path / "undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupting(patch, at_call, "_step")
+        with pytest.raises(InterruptedRunError):
+            start(config, tmp_path / "run")
+    resumed = resume(tmp_path / "run", None, retry_failed=False)
+    losses = ["train_loss", "validation_loss"]
+    found = [pd.read_csv(folder_of(outcome).epochs)[losses] for outcome in (resumed, undisturbed)]
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+    assert len(read_model(CellRecord, folder_of(resumed).record).step_s) == 5
 
 
 def test_a_model_that_the_library_lacks_runs_ours_on_either_pipeline(generated: Path) -> None:

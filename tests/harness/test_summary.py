@@ -311,30 +311,22 @@ def test_an_estimate_repeats_the_steps_and_counts_once_what_is_done_once(tmp_pat
     tables = Rows(stages, [EpochRow(1, 1.0, 1.0, 25.0, 400, is_best=True, profiled=False)], []).written(tmp_path)
     second_ns = 10**9
     # 4 steps of 100 took 9 s beside 2 s of drawing and 5 s of saving; 2 of 10 validation steps took 2 s beside 7 s
-    extent = Extent(100, 10, 2, [second_ns, 2 * second_ns, 3 * second_ns, 3 * second_ns], 2 * second_ns)
+    steps_ns = [second_ns, 2 * second_ns, 3 * second_ns, 3 * second_ns]
+    extent = Extent(100, 10, 2, steps_ns, 2 * second_ns, validation_steps=2)
     metrics = {metric.name: metric for metric in time_metrics(tables, extent)}
     assert metrics["time_per_epoch"].value == pytest.approx(7 + 9 / 4 * 100 + 7 + 2 / 2 * 10)
     assert metrics["time_per_epoch"].spread == pytest.approx(100 * 1.25)
+    assert metrics["time_per_epoch"].n == 4
     assert metrics["windows_per_second"].value == pytest.approx(400 / 9)
-    loaded = extent._replace(step_ns=[5 * second_ns, second_ns, 2 * second_ns, second_ns], starts_loader=True)
+    # a loader's start is of an epoch; of two validation steps, the first found its batch fetched and took half a second
+    loaded = extent._replace(start_ns=4 * second_ns, validation_lead=1, validation_lead_ns=second_ns // 2)
     times = {metric.name: metric for metric in time_metrics(tables, loaded)}
-    # of the 9 s the loader's start took 5 - 1, once; so did what is once in any case
-    assert times["time_per_epoch"].value == pytest.approx(7 + 4 + 5 / 4 * 100 + 7 + 2 / 2 * 10)
-    assert times["time_per_epoch"].spread == pytest.approx(100 * 0.5)  # quartiles of 1, 2 and 1
-    assert times["time_per_epoch"].n == 3
-    assert times["windows_per_second"].value == pytest.approx(400 / 5)
+    assert times["time_per_epoch"].value == pytest.approx(4 + 7 + 9 / 4 * 100 + 7 + 0.5 + 1.5 * 9)
+    assert times["windows_per_second"].value == pytest.approx(400 / 9)
+    whole = {metric.name: metric for metric in time_metrics(tables, loaded._replace(validation_steps_per_epoch=2))}
+    assert whole["time_per_epoch"].value == pytest.approx(4 + 7 + 9 / 4 * 100 + 9)
     once = {metric.name: metric for metric in once_metrics(tables, {"calibration": (4, 40)})}
     assert once["calibration_time"].value == pytest.approx(5 + 4 * 10)
     assert once["calibration_time"].tag == "estimated"
     whole = once_metrics(tables, {"evaluation": (3, 3)})[0]
     assert (whole.value, whole.tag) == (6, "measured")
-
-
-@pytest.mark.parametrize(("step_ns", "start_ns"), [([9, 2, 4], 6), ([2, 3, 4], 0), ([9], 0)])
-def test_a_loader_s_start_is_what_the_first_step_has_beyond_the_others_and_never_negative(
-    step_ns: list[int], start_ns: int
-) -> None:
-    extent = Extent(100, 10, len(step_ns), step_ns, 0, starts_loader=True)
-    assert extent.start_ns == start_ns
-    assert extent._replace(starts_loader=False).start_ns == 0
-    assert extent.alike_ns == (step_ns[1:] or step_ns)
