@@ -157,6 +157,7 @@ class RunDirectory:
         self.results = root / "results.csv"
         self.generated_data = root / "data"
         self.lock = root / "lock"
+        self._events = root / "events.jsonl"
 
     def of_rank(self, rank: int) -> "RunDirectory":
         """Return where a rank keeps its own tables: here, or for those beside rank 0 a folder laid out as this one."""
@@ -212,8 +213,12 @@ class RunDirectory:
         for path in self.generated_data.glob(".*-*"):  # a category that was being made
             shutil.rmtree(path)
 
+    def events(self) -> list[str]:
+        """Return the lines of `events.jsonl`."""
+        return self._events.read_text(encoding="utf-8", errors="replace").splitlines()
+
     def log(self, event: str, **fields: Scalar) -> None:
         """Append a line to `events.jsonl`: what, when by the wall clock, and when by the monotonic clock (ns)."""
         line = {"time": now(), "monotonic_ns": monotonic_ns(), "event": event, **fields}
-        with (self.root / "events.jsonl").open("a", encoding="utf-8") as file:
+        with self._events.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

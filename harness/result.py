@@ -24,7 +24,7 @@ from profiles.energy.telemetry import Telemetry
 from profiles.environment import usable_processors
 from profiles.files import replacing
 from profiles.memory import PeakMemory
-from profiles.record import CellRecord, Metric, ResultRow, StageWork, read_model, write_csv
+from profiles.record import CellRecord, Metric, RankTotal, ResultRow, StageWork, read_model, write_csv
 from profiles.watchers import watchers
 
 
@@ -91,11 +91,19 @@ def write_record(cell: Cell, context: Context, trainer: Trainer, sources: Source
         work=tuple(_work(cell, context, trainer)),
         step_s=tuple(step_ns / 1e9 for step_ns in trainer.at.step_ns),
         ranks=context.ranks.size,
-        rank_totals=tuple(totals.rank_totals([tables, *(Tables.read(each) for each in beside)])) if beside else (),
+        rank_totals=tuple(_rank_totals(cell, context, [tables, *map(Tables.read, beside)])) if beside else (),
         cells_at_once=context.together,
     )
     write_model(folder.record, record)
     return record
+
+
+def _rank_totals(cell: Cell, context: Context, by_rank: list[Tables]) -> list[RankTotal]:
+    return totals.rank_totals(by_rank, _interrupted_epochs(cell, context))
+
+
+def _interrupted_epochs(cell: Cell, context: Context) -> set[int]:
+    return totals.interrupted_epochs(context.shared.events(), cell.name)
 
 
 def _work(cell: Cell, context: Context, trainer: Trainer) -> list[StageWork]:
@@ -213,6 +221,9 @@ def _company(cell: Cell, context: Context, memory: PeakMemory) -> list[str]:
             f"{context.ranks.size} processes trained the cell, with no profiler windows; stages and peak memory are "
             "those of rank 0, which calibrates and evaluates alone"
         )
+        if left_out := sorted(_interrupted_epochs(cell, context)):
+            epochs = ", ".join(map(str, left_out))
+            caveats.append(f"sums over ranks leave out what was interrupted, of which rank 0 measured a part: {epochs}")
     if context.together > 1:
         caveats.append(
             f"up to {context.together} cells ran at once on this machine (--jobs): times include their company"

@@ -1,8 +1,9 @@
 """From a cell's tables to its stages: exposed and busy, whether they add up, and what bounds the training."""
 
+import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -47,12 +48,31 @@ def stage_totals(tables: Tables, observations: list[Observation]) -> list[StageT
     return [_total(group, epochs[key[0]], walls_s[key[0]], working) for key, group in groups.items()]
 
 
-def rank_totals(by_rank: list[Tables]) -> list[RankTotal]:
-    """Sum each stage of training and validation over the ranks, and find the rank where it took longest."""
+def interrupted_epochs(events: Iterable[str], cell: str) -> set[int]:
+    """Return in which epochs a cell was interrupted, by the lines of `events.jsonl`.
+
+    The state that is saved then holds the times of rank 0, on top of which every rank goes on.
+    """
+    found = set()
+    for line in events:
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:  # a kill cut it short
+            continue
+        if event["event"] == "phase_stop" and event["cell"] == cell and not event["completed"]:
+            found.add(int(event["epoch"]))
+    return found
+
+
+def rank_totals(by_rank: list[Tables], interrupted: Collection[int] = ()) -> list[RankTotal]:
+    """Sum each stage of training and validation over the ranks, and find the rank where it took longest.
+
+    Epochs that were *interrupted* are left out: what a rank's rows of one say is in part what rank 0 measured.
+    """
     taken_s: dict[tuple[Phase, str, Direction], list[float]] = {}
     for rank, tables in enumerate(by_rank):
         for row in (StageRow(*values) for values in tables.counted(tables.stages).itertuples(index=False)):
-            if row.phase in {"train", "validation"}:
+            if row.phase in {"train", "validation"} and row.epoch not in interrupted:
                 key = (row.phase, row.stage, row.direction)
                 taken_s.setdefault(key, [0.0] * len(by_rank))[rank] += row.exposed_s
     return [

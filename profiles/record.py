@@ -215,7 +215,7 @@ class StageTotal(_Frozen):
 class RankTotal(_Frozen):
     """One stage of one phase over the ranks of a cell: what it took in all of them, and in the one where it took most.
 
-    Over the epochs that count, as `StageTotal`, whose own numbers are rank 0's.
+    Over the epochs that count, as `StageTotal`, whose own numbers are rank 0's, but for those that were interrupted.
     """
 
     phase: Phase

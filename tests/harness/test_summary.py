@@ -1,5 +1,6 @@
 """From a cell's tables to its metrics, its stages, and what is said of them."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -330,3 +331,28 @@ def test_an_estimate_repeats_the_steps_and_counts_once_what_is_done_once(tmp_pat
     assert once["calibration_time"].tag == "estimated"
     whole = once_metrics(tables, {"evaluation": (3, 3)})[0]
     assert (whole.value, whole.tag) == (6, "measured")
+
+
+def test_epochs_that_were_interrupted_are_in_no_sum_over_ranks(tables: Tables) -> None:
+    def attention_s(interrupted: set[int]) -> dict[str, float]:
+        found = totals.rank_totals([tables, tables], interrupted)
+        return {each.direction: each.summed_s for each in found if (each.phase, each.stage) == ("train", "attention")}
+
+    assert attention_s(set()) == {"forward": 2 * (1.0 + 3.0), "backward": 2 * (2.0 + 1.0)}
+    assert attention_s({1}) == {"forward": 2 * 3.0, "backward": 2 * 1.0}
+    assert attention_s({1, 3}) == {}
+
+
+def test_an_epoch_counts_as_interrupted_where_a_phase_of_it_did_not_end() -> None:
+    def stopped(cell: str, epoch: int, *, completed: bool) -> str:
+        return json.dumps({"event": "phase_stop", "cell": cell, "epoch": epoch, "completed": completed})
+
+    lines = [
+        json.dumps({"event": "run_start", "run": "a"}),
+        stopped("one", 1, completed=True),
+        stopped("one", 2, completed=False),
+        '{"event": "phase_st' + stopped("one", 4, completed=False),  # a kill cut the first short
+        stopped("other", 3, completed=False),
+        stopped("one", 2, completed=True),
+    ]
+    assert totals.interrupted_epochs(lines, "one") == {2}
