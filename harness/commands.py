@@ -39,6 +39,12 @@ DEFAULT_SUITE = "smoke"
 INCOMPLETE = 4
 Strings = list[str]
 
+REPORT_CELL_S = 1.0
+"""What a report takes for each cell: 29 s were seen for thirty, on a busy machine."""
+
+REPORT_SHARE = 0.1
+"""The most of a budget that is kept for its report."""
+
 PLAIN_WIDTH = 200
 """Columns of a table that goes to a file or a pipe."""
 
@@ -108,8 +114,8 @@ def run(
     if dry_run:
         _show_cells(asked or stored_configuration(out))
         return
-    budget_s = None if budget is None else seconds("--budget", budget)
     to_run = asked or stored_configuration(out)
+    budget_s = None if budget is None else without_report(seconds("--budget", budget), len(plan(to_run)))
     of_slurm = _slurm_options(launcher, partition, time, gres, slurm or [])
     chosen = _slurm(of_slurm, jobs, ranks) if launcher == "slurm" else _local(to_run, jobs or 1, ranks)
     outcome = (
@@ -120,6 +126,11 @@ def run(
     _show_outcome(outcome)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def without_report(budget_s: float, cells: int) -> float:
+    """Return what a budget leaves for the run, beside the report of so many cells that follows when it is spent."""
+    return budget_s - min(cells * REPORT_CELL_S, budget_s * REPORT_SHARE)
 
 
 def _local(config: RunConfig, jobs: int, ranks: int) -> Launcher:

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +52,7 @@ def start(config: RunConfig, out: Path | None, launcher: Launcher = HERE, *, bud
         config: what to run.
         out: where; absent: a new folder under `runs/`.
         launcher: where cells run.
-        budget_s: seconds that the run may take, if it may not take as many as it needs.
+        budget_s: seconds that all this may take, looking through the data set included; absent: what it needs.
 
     Raises:
         InputError: the configuration, the data set or the directory cannot be used; nothing was written.
@@ -65,11 +66,12 @@ def start(config: RunConfig, out: Path | None, launcher: Launcher = HERE, *, bud
     directory = RunDirectory(out or default_directory(config.suite))
     directory.refuse_occupied()
     device = _device(config, launcher)
-    categories = _inspected(config)
-    if not launcher.elsewhere:
-        refuse_too_large(cells, config, categories, device, launcher.at_once)
-    directory.create()
-    with held(directory.lock), listening(budget_s) as interrupt:
+    with listening(budget_s) as interrupt, ExitStack() as holding:
+        categories = _inspected(config, interrupt)
+        if not launcher.elsewhere:
+            refuse_too_large(cells, config, categories, device, launcher.at_once)
+        directory.create()
+        holding.enter_context(held(directory.lock))
         directory.refuse_occupied()  # again: another process may have begun a run here, and ended, since
         _describe(directory, config, cells, None if launcher.elsewhere else device)
         return _run(directory, config, device, categories, interrupt, launcher)
@@ -90,7 +92,7 @@ def resume(
         asked: the configuration that the command line describes; it must be the run's own. Absent: the run's own.
         launcher: where cells run.
         retry_failed: go on with failed cells too, from what they saved.
-        budget_s: seconds that this part of the run may take, if it may not take as many as it needs.
+        budget_s: seconds that all this may take, looking through the data set included; absent: what it needs.
 
     Raises:
         InputError: there is no such run, or it is not the one asked for, or this is not the machine it began on.
@@ -112,12 +114,12 @@ def resume(
     if directory.environment.exists() and not launcher.elsewhere:
         refuse_another_machine(directory, device)
     _refuse_another_program(directory, manifest)
-    with held(directory.lock), listening(budget_s) as interrupt:
+    with listening(budget_s) as interrupt, held(directory.lock):
         _mend(directory, cells, interrupt, retry_failed=retry_failed)
         statuses = [directory.cell(cell.name).status() for cell in cells]
         if not {"pending", "running"} & set(statuses) and manifest.status in {"done", "failed"}:
             return Outcome(directory.root, cells, statuses.count("failed"))
-        categories = _inspected(config)
+        categories = _inspected(config, interrupt)
         if not launcher.elsewhere:
             refuse_too_large(cells, config, categories, device, launcher.at_once)
         write_model(directory.manifest, manifest.model_copy(update={"ended": None, "status": "running"}))
@@ -143,11 +145,12 @@ def _device(config: RunConfig, launcher: Launcher) -> torch.device:
     return torch.device("cpu") if launcher.elsewhere else resolve_device(config.device)
 
 
-def _inspected(config: RunConfig) -> dict[str, Category]:
+def _inspected(config: RunConfig, interrupt: Interrupt) -> dict[str, Category]:
     """Look through the data set, every file of it; what is generated is made when the run begins.
 
     Raises:
         InputError: it is missing or damaged.
+        InterruptedRunError: someone asked to stop, or the budget is spent.
 
     """
     root = config.data.root
@@ -164,6 +167,7 @@ def _inspected(config: RunConfig) -> dict[str, Category]:
         return {}
     categories = {name: read_category(Path(root), name) for name in config.data.categories}
     for category in categories.values():
+        interrupt.check()
         inspect_category(category)
         split_validation(category.train, list(range(len(category.train))))
     return categories

@@ -2,6 +2,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ from typer.testing import CliRunner
 
 import bench
 import harness.commands
+import harness.launch
 from harness.config import build, file_table, suite_names
+from harness.dataset import Category
 from harness.launch import start
 from harness.synthesize import GENERATED
 from harness.training import Trainer
-from profiles.errors import BenchError
+from profiles.errors import BenchError, BudgetSpentError
 from tests.harness.conftest import tiny_table
 
 runner = CliRunner()
@@ -94,6 +97,28 @@ def test_options_choose_among_the_cells() -> None:
 def test_every_suite_runs_on_either_pipeline(name: str, pipeline: str) -> None:
     text = lines("run", "--suite", name, "--pipeline", pipeline, "--dry-run")
     assert text.count(f"-{pipeline}/seed0") == text.count("/seed0") > 0
+
+
+@pytest.mark.parametrize(("budget_s", "cells", "left_s"), [(28800.0, 30, 28770.0), (10.0, 30, 9.0), (100.0, 2, 98.0)])
+def test_a_budget_leaves_time_for_the_report(budget_s: float, cells: int, left_s: float) -> None:
+    assert harness.commands.without_report(budget_s, cells) == pytest.approx(left_s)
+
+
+def test_a_budget_counts_while_the_data_set_is_looked_at(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = []
+
+    def slow(category: Category) -> None:
+        looked_at.append(category)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(harness.launch, "inspect_category", slow)
+    with pytest.raises(BudgetSpentError, match="the budget is spent") as error:
+        start(build(tiny_table(generated), "tiny"), tmp_path / "run", budget_s=0.2)
+    assert len(looked_at) == 1
+    assert error.value.run is None
+    assert not (tmp_path / "run").exists()
 
 
 def test_generated_data_lands_in_the_folder_named(tmp_path: Path) -> None:

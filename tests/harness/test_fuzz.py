@@ -21,6 +21,7 @@ from harness.dataset import inspect_category, read_category
 from harness.decoding import Decoder
 from harness.images import read_image, read_mask
 from harness.interrupt import Interrupt
+from harness.interrupt import Interrupt
 from harness.launch import _inspected
 from harness.progress import Reporter
 from harness.synthesize import SyntheticConfig, synthesize
@@ -137,7 +138,7 @@ def used_or_refused(file: Path | None, settings: list[str]) -> None:
         config = configuration(None, file, {}, settings)
         assert plan(config)
         assert again(config) == config
-        _inspected(config)
+        _inspected(config, Interrupt())
     except BenchError as error:
         assert error.exit_code == 2
         assert "\n" not in str(error)

@@ -23,6 +23,7 @@ from harness.config import RunConfig, build
 from harness.cost import by_gain
 from harness.directory import RunDirectory
 from harness.evaluation import Reconstructor
+from harness.interrupt import Interrupt
 from harness.launch import Outcome, resume, start
 from harness.machine import KERNEL_IN_C
 from harness.pipelines.parts import Images
@@ -676,9 +677,9 @@ def test_a_run_that_began_and_ended_while_another_looked_at_its_data_is_left_alo
 ) -> None:
     run, inspect = tmp_path / "run", harness.launch._inspected
 
-    def slowly(config: RunConfig) -> object:
+    def slowly(config: RunConfig, interrupt: Interrupt) -> object:
         shutil.copytree(finished.directory, run)
-        return inspect(config)
+        return inspect(config, interrupt)
 
     monkeypatch.setattr(harness.launch, "_inspected", slowly)
     with pytest.raises(RunDirectoryError, match=f"got a folder that is not empty; .*--resume --out {run}"):
