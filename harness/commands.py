@@ -166,10 +166,13 @@ def _slurm_options(
     """Return SLURM's options, if it is asked for.
 
     Raises:
-        ConfigError: it is not, or one of them is not written so.
+        ConfigError: it is not, or one of them is not written so, or its jobs would have no limit.
 
     """
     found = slurm_options(partition, time, gres, others)
+    if launcher == "slurm" and "time" not in found:
+        expected = "a limit of jobs, ahead of which they save their state; longer than a cell's evaluation"
+        raise ConfigError("--time", got="nothing", expected=expected, fix="--time 8:00:00")
     if found and launcher != "slurm":
         got = f"{', '.join(found)} without --launcher slurm"
         raise ConfigError("--launcher", got=got, expected="options of the launcher", fix="--launcher slurm")

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
@@ -21,7 +21,8 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from harness.cells import Cell
 from harness.context import Context
-from harness.progress import LINE_EVERY_S
+from harness.launchers.squeue import Queue, cancel
+from harness.progress import LINE_EVERY_S, Reporter
 from harness.result import write_results
 from harness.worker import command, tell_to_stop
 from profiles.errors import ConfigError, InterruptedRunError, MachineError
@@ -29,6 +30,9 @@ from profiles.errors import ConfigError, InterruptedRunError, MachineError
 LOOK_EVERY_S = 1.0
 ENDING_S = 600.0
 """How long cancelled jobs may take to save their state; SLURM's own KillWait is shorter as a rule."""
+
+GONE = "gone"
+"""Of a job that SLURM has done with."""
 
 REQUEUES = 10_000
 LOG_LINES = 20
@@ -99,6 +103,7 @@ class Slurm:
         Raises:
             ConfigError: SLURM refuses the jobs.
             InterruptedRunError: someone asked to stop, or cancelled a job; the state is saved.
+            MachineError: SLURM does not answer any more.
 
         """
         if not cells:
@@ -106,15 +111,16 @@ class Slurm:
         jobs = self._submitted(cells, context)
         context.reporter.say(f"{len(cells)} jobs: {', '.join(jobs.values())}; logs in {_logs(context)}")
         stopped: list[str] = []
-        with _cancelled_at_end(jobs, context):
-            watch = _Watch(context)
+        queue, watch = Queue(context.reporter), _Watch(context)
+        with _cancelled_at_end(jobs, context.reporter):
             while jobs:
                 sleep(LOOK_EVERY_S)
                 context.interrupt.check()
-                states = queued(jobs.values())
+                states = queue.states(jobs.values())
                 for cell, job in list(jobs.items()):
-                    watch.look(cell, states.get(job, "gone"))
-                    if job not in states or context.directory.cell(cell.name).is_over():
+                    state = "unknown" if states is None else states.get(job, GONE)
+                    watch.look(cell, state)
+                    if state == GONE or context.directory.cell(cell.name).is_over():
                         del jobs[cell]
                         stopped += _settle(cell, job, context)
         if stopped:
@@ -191,25 +197,26 @@ def _last_lines(job: str, context: Context) -> str:
     return " | ".join(text.splitlines()[-LOG_LINES:])
 
 
-def queued(jobs: Iterable[str]) -> dict[str, str]:
-    """Return the states of those of *jobs* that SLURM has not done with."""
-    words = ["squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(jobs)}"]
-    answer = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words, our jobs
-    if answer.returncode != 0 and "Invalid job id" not in answer.stderr:
-        message = f"squeue: {answer.stderr.strip()}"
-        raise MachineError(message)
-    return dict(line.split() for line in answer.stdout.splitlines())
-
-
 @contextmanager
-def _cancelled_at_end(jobs: Mapping[Cell, str], context: Context) -> Iterator[None]:
+def _cancelled_at_end(jobs: Mapping[Cell, str], reporter: Reporter) -> Iterator[None]:
     """At the end, cancel the jobs that are left, and wait while they save their state."""
     try:
         yield
     finally:
         if jobs:
-            context.reporter.say(f"cancelling {len(jobs)} jobs, which save their state")
-            subprocess.run(["scancel", *jobs.values()], check=False)  # noqa: S603, S607 - our jobs
-            limit = monotonic() + ENDING_S
-            while queued(jobs.values()) and monotonic() < limit:
-                sleep(LOOK_EVERY_S)
+            reporter.say(f"cancelling {len(jobs)} jobs, which save their state")
+            _cancel(list(jobs.values()), reporter)
+
+
+def _cancel(jobs: list[str], reporter: Reporter) -> None:
+    """Cancel jobs and wait until they are gone, as far as SLURM answers."""
+    queue, cancelled, limit = Queue(reporter), True, monotonic() + ENDING_S
+    try:
+        cancel(jobs)
+    except MachineError as error:
+        reporter.say(f"{error}; of these jobs, any that are left go on: scancel {' '.join(jobs)}")
+        cancelled = False
+    while (left := queue.states(jobs)) != {} and monotonic() < limit:
+        if left is None and not cancelled:
+            return
+        sleep(LOOK_EVERY_S)

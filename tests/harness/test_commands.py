@@ -179,6 +179,7 @@ def test_brackets_in_an_error_are_shown_as_they_are(
     (["run", "--device", "cuda:9999999999"], 2, "bench: command line: device: got 'cuda:9999999999'"),
     (["run", "--set", "data.generated.train=1"], 2, "data.generated.train: got 1; expected greater than or equal to 2"),
     (["data", "synthesize", ".", "--category", "weave", "--category", "x"], 2, "bench: category to generate: got x"),
+    (["run", "--launcher", "slurm"], 2, "bench: --time: got nothing; expected a limit of jobs, ahead of which they"),
     (["run", "--seed", "many"], 2, "should be a valid integer"),
 ])  # fmt: skip
 def test_wrong_use_is_one_line_on_stderr_and_exit_code_2(
