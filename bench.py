@@ -13,8 +13,9 @@ import harness.whatif.surface_command
 import reports.commands
 import reports.kernels
 import reports.surface
+from harness.run import machine_is_to_blame
 from harness.version import version
-from profiles.errors import BenchError, BudgetSpentError, NothingMeasuredError
+from profiles.errors import BenchError, BudgetSpentError, MachineError, NothingMeasuredError
 
 INTERRUPTED = 130
 WRONG_USE = 2
@@ -119,7 +120,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", INTERRUPTED)
     except OSError as error:  # a full disk, say: the system's own words, and what a run had saved is still there
-        _fail(str(error), 1)
+        _fail(str(error), MachineError.exit_code if machine_is_to_blame(error) else BenchError.exit_code)
 
 
 def _words(error: Exception) -> str:

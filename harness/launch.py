@@ -19,11 +19,13 @@ from harness.dataset import Category, inspect_category, read_category, split_val
 from harness.directory import CellDirectory, RunDirectory, now, write_atomically, write_model
 from harness.footprint import refuse_too_large
 from harness.interrupt import Interrupt, listening
+from harness.launchers.blame import stopped_by_machine
 from harness.launchers.here import Here
 from harness.locks import held, waited_for
 from harness.machine import measured, refuse_another_machine, resolve_device
 from harness.progress import Reporter
 from harness.result import write_results
+from harness.run import machine_is_to_blame
 from harness.synthesize import synthesize
 from harness.version import version
 from profiles.errors import ConfigError, InterruptedRunError, MachineError, RunDirectoryError
@@ -116,6 +118,7 @@ def resume(
     _refuse_another_program(directory, manifest)
     with listening(budget_s) as interrupt, held(directory.lock):
         _mend(directory, cells, interrupt, retry_failed=retry_failed)
+        _forgive_machine(directory, cells)
         statuses = [directory.cell(cell.name).status() for cell in cells]
         if not {"pending", "running"} & set(statuses) and manifest.status in {"done", "failed"}:
             return Outcome(directory.root, cells, statuses.count("failed"))
@@ -242,12 +245,36 @@ def _run(
         message = f"{error}; the state is saved; {_how_to_go_on(directory)}"
         raise type(error)(message, directory.root) from error
     except MachineError as error:
-        message = f"{error}; what was saved is kept; mend that, then {_how_to_go_on(directory)}"
-        raise MachineError(message) from error
+        raise _to_be_mended(error, directory) from error
+    except OSError as error:
+        if not machine_is_to_blame(error):
+            raise
+        raise _to_be_mended(error, directory) from error
     finally:
+        _close(directory, manifest, status, sys.exception(), context.reporter)
+    return Outcome(directory.root, cells, failed)
+
+
+def _close(
+    directory: RunDirectory, manifest: Manifest, status: RunStatus, failure: BaseException | None, reporter: Reporter
+) -> None:
+    """Write how a run ended; that this cannot be written is told beside a *failure* that there is already.
+
+    Raises:
+        MachineError: it cannot be written, and nothing else is wrong.
+
+    """
+    try:
         write_model(directory.manifest, manifest.model_copy(update={"ended": now(), "status": status}))
         directory.log("run_stop", run=manifest.run, status=status)
-    return Outcome(directory.root, cells, failed)
+    except OSError as error:
+        if failure is None:
+            raise _to_be_mended(error, directory) from error
+        reporter.say(f"how the run ended could not be written ({error})")
+
+
+def _to_be_mended(error: Exception, directory: RunDirectory) -> MachineError:
+    return MachineError(f"{error}; what was saved is kept; mend that, then {_how_to_go_on(directory)}")
 
 
 def _how_to_go_on(directory: RunDirectory) -> str:
@@ -281,6 +308,13 @@ def _mend(directory: RunDirectory, cells: list[Cell], interrupt: Interrupt, *, r
         folder.root.mkdir(parents=True, exist_ok=True)
         with waited_for(folder.lock, reporter, interrupt):
             _mend_cell(folder, reporter, retry_failed=retry_failed)
+
+
+def _forgive_machine(directory: RunDirectory, cells: list[Cell]) -> None:
+    """Forget what the machine did to cells when the run stopped, or it would be taken for what it does now."""
+    for folder in (directory.cell(cell.name) for cell in cells):
+        if stopped_by_machine(folder):
+            folder.set_status("pending")
 
 
 def _is_whole(folder: CellDirectory, *, retry_failed: bool) -> bool:

@@ -67,8 +67,20 @@ def run_guarded(cell: Cell, context: Context) -> None:
             _stopped(cell, context, "done", "done")
         finally:
             context.reporter.end()
+    except MachineError as error:
+        _give_back(cell, context, error)
+        raise
     except OSError as error:
+        _give_back(cell, context, error)
         raise MachineError(str(error)) from error
+
+
+def _give_back(cell: Cell, context: Context, why: Exception) -> None:
+    """Have a cell that the machine stopped be pending again, and say why there, if the machine still lets us."""
+    try:
+        _stopped(cell, context, "pending", "interrupted", str(why))
+    except OSError as error:
+        context.reporter.say(f"{cell.name}: its status could not be written ({error})")
 
 
 def told(error: Exception) -> str:
@@ -94,7 +106,11 @@ def machine_is_to_blame(error: BaseException | None) -> bool:
     """Whether an error, or what caused it, says that the machine cannot go on, so that any other cell would meet it."""
     if error is None:
         return False
-    return (isinstance(error, OSError) and error.errno in MACHINE_ERRORS) or machine_is_to_blame(error.__cause__)
+    return (
+        isinstance(error, MachineError)
+        or (isinstance(error, OSError) and error.errno in MACHINE_ERRORS)
+        or machine_is_to_blame(error.__cause__)
+    )
 
 
 def run_cell(cell: Cell, context: Context) -> CellRecord:

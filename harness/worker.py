@@ -26,12 +26,9 @@ from harness.locks import waited_for
 from harness.machine import describe_or_refuse, resolve_device
 from harness.progress import Reporter
 from harness.ranks import is_started_by_torchrun, joined, rank_device
-from harness.run import follow_cell, run_guarded
+from harness.run import follow_cell, machine_is_to_blame, run_guarded
 from profiles.errors import BenchError, InterruptedRunError, MachineError
 from profiles.record import Manifest, read_model
-
-EXIT_MACHINE = 74
-"""sysexits.h calls it EX_IOERR."""
 
 
 def command(python: str, root: Path, cell: Cell, *, together: int, ranks: int = 1) -> list[str]:
@@ -45,7 +42,7 @@ def command(python: str, root: Path, cell: Cell, *, together: int, ranks: int = 
         ranks: processes that train the cell together, started by torchrun where there are several.
 
     """
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    torchrun = ["-m", "harness.torchrun", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     return [
         python,
         *torchrun,
@@ -73,13 +70,12 @@ def main(words: list[str] | None = None) -> int:
         run_alone(asked.run, asked.cell, together=asked.together)
     except InterruptedRunError as error:
         return 0 if is_started_by_torchrun() else error.exit_code  # torchrun would kill the ranks that still save
-    except MachineError as error:
-        sys.stderr.write(f"bench: {error}\n")
-        return EXIT_MACHINE
-    except BenchError as error:
-        if is_started_by_torchrun() and os.environ["RANK"] != "0":
-            raise
+    except (BenchError, OSError) as error:
         sys.stderr.write(f"bench: {asked.cell}: {error}\n")
+        if machine_is_to_blame(error):
+            return MachineError.exit_code
+        if isinstance(error, OSError) or (is_started_by_torchrun() and os.environ["RANK"] != "0"):
+            raise
         RunDirectory(asked.run).cell(asked.cell).fail(str(error))
     return 0
 

@@ -7,7 +7,7 @@ BenchError                  1   something failed
         RunDirectoryError       a run's directory
     DivergedError           1   a training whose loss, or whose maps, are not numbers
     LoaderError             1   a process that loads images died
-    MachineError            1   the disk is full or read-only, or too many files are open: no cell can go on
+    MachineError           74   the disk is full or read-only, or too many files are open: no cell can go on
     OutOfMemoryError        1   memory that ran out, on a device or on the host
     DownloadError           1   a file that cannot be had, or is not the right one
     NothingMeasuredError    5   nothing to show
@@ -69,7 +69,12 @@ class LoaderError(BenchError):
 
 
 class MachineError(BenchError):
-    """The machine cannot go on: no space, a read-only disk, no file descriptors. What was saved is kept."""
+    """The machine cannot go on: no space, a read-only disk, no file descriptors. What was saved is kept.
+
+    Its exit code is that of sysexits.h for input and output.
+    """
+
+    exit_code = 74
 
 
 class OutOfMemoryError(BenchError):

@@ -1,6 +1,8 @@
 """What tests share: where real images are, and data that is generated once."""
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,17 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for category in ("weave", "chip"):
         synthesize(root, category, SyntheticConfig(side=64, train=6, test_good=2, test_per_defect=1), seed=0)
     return root
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder that is a disk of its own, of half a megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], check=False).returncode != 0:
+        pytest.skip("only root may mount a disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(autouse=True)

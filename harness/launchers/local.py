@@ -17,8 +17,9 @@ import torch
 
 from harness.cells import Cell
 from harness.context import Context
+from harness.launchers.blame import blame_machine, stopped_by_machine
 from harness.result import write_results
-from harness.worker import EXIT_MACHINE, command, tell_to_stop
+from harness.worker import command, tell_to_stop
 from profiles.errors import InterruptedRunError, MachineError
 
 LOOK_EVERY_S = 0.05
@@ -142,9 +143,8 @@ def _settle(one: _Running, context: Context, ranks: int) -> None:
     assert one.process.stdin is not None  # noqa: S101 - as it was started
     one.process.stdin.close()
     code, folder = one.process.returncode, context.directory.cell(one.cell.name)
-    if code == EXIT_MACHINE:
-        message = f"{one.cell.name} could not write or open what it needs; its last words are above"
-        raise MachineError(message)
+    if code == MachineError.exit_code or stopped_by_machine(folder):
+        raise blame_machine(one.cell.name, folder)
     if code == InterruptedRunError.exit_code or (ranks > 1 and folder.status() == "pending"):
         message = f"the process of {one.cell.name} was told to stop"
         raise InterruptedRunError(message)

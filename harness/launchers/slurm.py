@@ -21,6 +21,8 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from harness.cells import Cell
 from harness.context import Context
+from harness.directory import CellDirectory, RunDirectory
+from harness.launchers.blame import blame_machine, stopped_by_machine
 from harness.launchers.squeue import Queue, cancel
 from harness.progress import LINE_EVERY_S, Reporter
 from harness.result import write_results
@@ -41,8 +43,9 @@ LOG_LINES = 20
 class CellJob:
     """What a job does: run the worker of a cell, and when told have it save its state and come again."""
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], folder: Path) -> None:
         self.words = list(words)
+        self.folder = folder
         self.pid: int | None = None
         self._told = False
 
@@ -55,7 +58,10 @@ class CellJob:
         with os.fdopen(reading) as stdin:
             self.pid = subprocess.Popen(self.words, stdin=stdin, env={**os.environ, **threads}).pid  # noqa: S603 - ours
         signal.signal(signal.SIGUSR2, heeded)
-        return self._wait()
+        code = self._wait()
+        if code == MachineError.exit_code:
+            raise blame_machine(str(self.folder), CellDirectory(self.folder))
+        return code
 
     def checkpoint(self) -> DelayedSubmission:
         """Have the worker save its state and stop; return what to queue. submitit calls this within a signal."""
@@ -64,7 +70,7 @@ class CellJob:
                 self._told = True
                 tell_to_stop(self.pid)
             self._wait()
-        return DelayedSubmission(CellJob(self.words))
+        return DelayedSubmission(CellJob(self.words, self.folder))
 
     def _wait(self) -> int:
         """Wait for the worker without a lock, which a signal could find held."""
@@ -140,14 +146,18 @@ class Slurm:
             job_name=context.run, array_parallelism=self._jobs or len(cells), stderr_to_stdout=True, **parameters
         )
         root = context.directory.root.absolute()
-        words = [command(sys.executable, root, cell, together=1, ranks=self._ranks) for cell in cells]
+        folder = RunDirectory(root).cell
+        submitted = [CellJob(self._words(root, cell), folder(cell.name).root) for cell in cells]
         try:
             with executor.batch():
-                jobs = [executor.submit(CellJob(each)) for each in words]
+                jobs = [executor.submit(job) for job in submitted]
         except submitit.core.utils.FailedJobError as error:
             where, fix = "--launcher slurm", "change --partition, --time, --gres or --slurm"
             raise ConfigError(where, got=str(error), expected="jobs that SLURM takes", fix=fix) from error
         return {cell: job.job_id for cell, job in zip(cells, jobs, strict=True)}
+
+    def _words(self, root: Path, cell: Cell) -> list[str]:
+        return command(sys.executable, root, cell, together=1, ranks=self._ranks)
 
 
 class _Watch:
@@ -180,8 +190,15 @@ def _epochs(cell: Cell, context: Context) -> int:
 
 
 def _settle(cell: Cell, job: str, context: Context) -> list[str]:
-    """Take note of a job that ended; return its cell's name if the cell has not, but has saved its state."""
+    """Take note of a job that ended; return its cell's name if the cell has not, but has saved its state.
+
+    Raises:
+        MachineError: it could not go on, and no other could.
+
+    """
     folder = context.directory.cell(cell.name)
+    if stopped_by_machine(folder):
+        raise blame_machine(cell.name, folder)
     status = folder.status()
     if status == "running":  # it had no time to say so itself
         folder.fail(f"job {job} ended without a word; its last lines: {_last_lines(job, context)}")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,31 @@ def kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             os.kill(process.pid, signal.SIGKILL)
+
+
+def one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """Check that a command ended as it should: its last line says why, and nothing is a traceback."""
+    assert done.returncode == code, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("bench: ")
+    for word in words:
+        assert word in done.stderr
+    assert not any(line.startswith("Traceback") for line in done.stderr.splitlines())
+
+
+def remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+
+
+def fill(disk: Path, going: subprocess.Popen[str]) -> Path:
+    """Leave no room on a disk, nor what others give up there, until a command ends; return the file that takes it."""
+    file = disk / "full"
+    while going.poll() is None:
+        with suppress(OSError), file.open("ab", buffering=0) as writing:
+            while True:
+                writing.write(bytes(4096))
+        time.sleep(0.005)
+    return file
 
 
 def computed(run: Path) -> dict[str, Any]:

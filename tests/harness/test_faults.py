@@ -3,10 +3,10 @@
 Each is one line on stderr and no traceback; what was saved is whole, and a run resumed ends in the same numbers.
 """
 
+import errno
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 from itertools import count
 from pathlib import Path
@@ -16,9 +16,16 @@ import pytest
 import tomli_w
 
 import harness.directory
+import harness.launch
+import harness.run
+from harness.cells import Cell
 from harness.config import RunConfig
+from harness.context import Context
+from harness.directory import CellDirectory, RunDirectory
 from harness.launch import start
-from tests.harness.commands import BENCH, bench, computed, kill, started, workers
+from harness.launchers.here import Here
+from profiles.errors import MachineError
+from tests.harness.commands import BENCH, bench, computed, fill, kill, one_line, remount, started, workers
 from tests.harness.conftest import tiny_table
 
 
@@ -39,43 +46,81 @@ def whole(config: Path) -> Path:
     return run
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder that is a disk of its own, of half a megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], check=False).returncode != 0:
-        pytest.skip("only root may mount a disk")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def remount(disk: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
-
-
 def resumed(run: Path, *words: str) -> None:
     done = bench("run", "--resume", "--out", str(run), *words)
     assert done.returncode == 0, done.stderr
 
 
-def one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """Check that a command ended as it should: its last line says why, and nothing is a traceback."""
-    assert done.returncode == code, done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("bench: ")
-    for word in words:
-        assert word in done.stderr
-    assert not any(line.startswith("Traceback") for line in done.stderr.splitlines())
-
-
 def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(config: Path, whole: Path, disk: Path) -> None:
     run = disk / "run"
-    one_line(bench("run", "--config", str(config), "--out", str(run)), 1, "No space left on device", "--resume --out")
+    one_line(bench("run", "--config", str(config), "--out", str(run)), 74, "No space left on device", "--resume --out")
     remount(disk, "size=64m")
     resumed(run)
     assert computed(run) == computed(whole)
     assert not list(run.rglob("*.part"))
+
+
+def test_a_run_whose_end_cannot_be_written_tells_what_ended_it(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    class Full(Here):
+        def __call__(self, cells: list[Cell], context: Context) -> None:
+            monkeypatch.setattr(harness.launch, "write_model", broken)
+            if set(context.cells) == set(cells):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(MachineError, match=r"No space left on device; what was saved is kept; mend that, then go on"):
+        start(tiny, tmp_path / "run", Full())
+    assert "how the run ended could not be written ([Errno 30] Read-only file system)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", ["set_status", "log"])
+def test_a_cell_whose_status_cannot_be_written_tells_what_stopped_it(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    kind = CellDirectory if call == "set_status" else RunDirectory
+    original = getattr(kind, call)
+
+    def broken(self: object, word: str, *arguments: object, **fields: object) -> None:
+        if word in {"pending", "cell_stop"} and stopped:
+            raise OSError(errno.EROFS, "Read-only file system")
+        original(self, word, *arguments, **fields)
+
+    def full(*_: object) -> None:
+        stopped.append(call)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    stopped: list[str] = []
+    monkeypatch.setattr(kind, call, broken)
+    monkeypatch.setattr(harness.run, "run_cell", full)
+    with pytest.raises(MachineError, match="No space left on device"):
+        start(tiny, tmp_path / "run")
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_a_disk_that_stays_full_stops_a_run_with_the_first_error_and_leaves_its_cells_to_go_on(
+    config: Path, disk: Path, ranks: str
+) -> None:
+    remount(disk, "size=64m")
+    run = disk / "run"
+    words = ["run", "--config", str(config), "--out", str(run), "--ranks", ranks, "--set", "training.max_epochs=200"]
+    going = subprocess.Popen(
+        [*BENCH, *words, "--set", "training.patience=200"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not list(run.glob("cells/*/*/*/checkpoints/previous.pt")):
+        assert going.poll() is None
+        time.sleep(0.001)
+    full = fill(disk, going)
+    _, said = going.communicate(timeout=120)
+    done = subprocess.CompletedProcess(going.args, going.returncode, "", said)
+    one_line(done, 74, "No space left on device", "mend that, then go on with: bench run --resume")
+    assert '"failed"' not in "".join(path.read_text() for path in run.glob("cells/*/*/*/status.json"))
+    full.unlink()
+    assert bench("run", "--resume", "--out", str(run), "--ranks", ranks, "--budget", "10s").returncode == 4
+    assert '"failed"' not in "".join(path.read_text() for path in run.glob("cells/*/*/*/status.json"))
 
 
 def test_a_read_only_disk_is_refused_and_left_alone(config: Path, whole: Path, disk: Path) -> None:
@@ -102,7 +147,7 @@ def test_a_run_without_files_to_open_stops_and_goes_on(config: Path, whole: Path
     worker.rlimit(psutil.RLIMIT_NOFILE, (3, 3))
     _, words = going.communicate(timeout=120)
     one_line(
-        subprocess.CompletedProcess(going.args, going.returncode, "", words), 1, "Too many open files", "mend that"
+        subprocess.CompletedProcess(going.args, going.returncode, "", words), 74, "Too many open files", "mend that"
     )
     resumed(run)
     assert computed(run) == computed(whole)
