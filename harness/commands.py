@@ -23,12 +23,12 @@ from harness.data.transfer import Patience
 from harness.data.verify import CategoryReport, Counts, verify
 from harness.directory import RunDirectory
 from harness.footprint import Extent, footprint
-from harness.launch import Outcome, resume, start, stored_configuration
+from harness.launch import Outcome, resume, start, stored_configuration, stored_ranks
+from harness.launchers.asked import gpus_asked, slurm_options
 from harness.launchers.local import Local, share_processors, slots
-from harness.launchers.sbatch import slurm_options
 from harness.machine import described, resolve_device
 from harness.progress import Reporter, duration, seconds
-from harness.ranks import refuse_ranks
+from harness.ranks import gpus_here, refuse_ranks
 from harness.synthesize import GENERATED, LARGEST_SIDE, MOST_IMAGES, SyntheticConfig, check, synthesize
 from profiles.errors import ConfigError
 from profiles.rate import matmul_flops_per_s
@@ -82,7 +82,12 @@ def run(
             min=1, help="Cells at once: on GPUs in turn, or sharing the processors. 1 here; in SLURM, any number."
         ),
     ] = None,
-    ranks: Annotated[int, typer.Option(min=1, help="Processes that train one cell together, each on its GPU.")] = 1,
+    ranks: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes that train one cell together, each on its GPU; 1, with --resume as the run began."
+        ),
+    ] = None,
     partition: Annotated[str | None, typer.Option(help="SLURM's.")] = None,
     time: Annotated[
         str | None, typer.Option(help="SLURM's limit for a job, which goes on in another: 8:00:00.")
@@ -117,7 +122,8 @@ def run(
     to_run = asked or stored_configuration(out)
     budget_s = None if budget is None else without_report(seconds("--budget", budget), len(plan(to_run)))
     of_slurm = _slurm_options(launcher, partition, time, gres, slurm or [])
-    chosen = _slurm(of_slurm, jobs, ranks) if launcher == "slurm" else _local(to_run, jobs or 1, ranks)
+    together = ranks or (stored_ranks(out) if resume_run else 1)
+    chosen = _slurm(to_run, of_slurm, jobs, together) if launcher == "slurm" else _local(to_run, jobs or 1, together)
     outcome = (
         start(asked, out, chosen, budget_s=budget_s)
         if asked and not resume_run
@@ -136,18 +142,21 @@ def without_report(budget_s: float, cells: int) -> float:
 def _local(config: RunConfig, jobs: int, ranks: int) -> Launcher:
     """Return what runs cells on this machine, whose processors it shares among them."""
     device = resolve_device(config.device)
-    refuse_ranks(ranks, device, config.training.batch_size)
+    refuse_ranks(ranks, device, config.training.batch_size, gpus=gpus_here(device), jobs=jobs)
     share_processors(device, jobs * ranks)
     return Local(slots(config.device, jobs), ranks)
 
 
-def _slurm(options: dict[str, str | int], jobs: int | None, ranks: int) -> Launcher:
+def _slurm(config: RunConfig, options: dict[str, str | int], jobs: int | None, ranks: int) -> Launcher:
     """Return what runs cells as jobs of a cluster.
 
     Raises:
-        ConfigError: submitit is not here, or no SLURM.
+        ConfigError: submitit is not here, or no SLURM, or jobs cannot have so many ranks.
 
     """
+    gpus = gpus_asked(options)
+    device = torch.device(("cuda" if gpus else "cpu") if config.device == "auto" else config.device)
+    refuse_ranks(ranks, device, config.training.batch_size, gpus=gpus)
     where = "--launcher slurm"
     if importlib.util.find_spec("submitit") is None:
         fix = "pip install -c constraints.txt '.[slurm]'"

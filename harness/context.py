@@ -52,6 +52,16 @@ class Launcher(Protocol):
         """How many cells share a device, at most."""
         ...
 
+    @property
+    def ranks(self) -> int:
+        """How many processes train one cell together."""
+        ...
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The options of `bench run` that ask for this launcher."""
+        ...
+
     def __call__(self, cells: list[Cell], context: Context) -> None:
         """Run *cells*, which are to be done; go on when one fails.
 

@@ -75,7 +75,7 @@ def start(config: RunConfig, out: Path | None, launcher: Launcher = HERE, *, bud
         directory.create()
         holding.enter_context(held(directory.lock))
         directory.refuse_occupied()  # again: another process may have begun a run here, and ended, since
-        _describe(directory, config, cells, None if launcher.elsewhere else device)
+        _describe(directory, config, launcher, None if launcher.elsewhere else device)
         return _run(directory, config, device, categories, interrupt, launcher)
 
 
@@ -109,6 +109,10 @@ def resume(
     if asked is not None and asked.hash() != config.hash():
         got = f"options that differ in {', '.join(_differences(asked, config))}"
         raise RunDirectoryError(out, got=got, expected="the run's own", fix=f"bench run --resume --out {out}")
+    if launcher.ranks != manifest.ranks:
+        fix = f"--ranks {manifest.ranks}, or a new run"
+        expected = f"{manifest.ranks}, with which the run began"
+        raise ConfigError("--ranks", got=str(launcher.ranks), expected=expected, fix=fix)
     cells = plan(config)
     refuse_unavailable(cells, config)
     image_cache(config.data.cache)
@@ -125,7 +129,8 @@ def resume(
         categories = _inspected(config, interrupt)
         if not launcher.elsewhere:
             refuse_too_large(cells, config, categories, device, launcher.at_once)
-        write_model(directory.manifest, manifest.model_copy(update={"ended": None, "status": "running"}))
+        going = {"ended": None, "status": "running", "resume": _resume_command(directory, launcher)}
+        write_model(directory.manifest, manifest.model_copy(update=going))
         return _run(directory, config, device, categories, interrupt, launcher)
 
 
@@ -141,6 +146,16 @@ def stored_configuration(out: Path | None) -> RunConfig:
     directory = RunDirectory(out)
     read_model(Manifest, directory.manifest)
     return build(file_table(directory.config), str(directory.config))
+
+
+def stored_ranks(out: Path | None) -> int:
+    """Return how many processes train a cell of the run in *out*.
+
+    Raises:
+        InputError: there is no such run.
+
+    """
+    return 1 if out is None else read_model(Manifest, RunDirectory(out).manifest).ranks
 
 
 def _device(config: RunConfig, launcher: Launcher) -> torch.device:
@@ -186,9 +201,9 @@ def _generated(config: RunConfig, directory: RunDirectory) -> dict[str, Category
     return {name: read_category(root, name) for name in config.data.categories}
 
 
-def _describe(directory: RunDirectory, config: RunConfig, cells: list[Cell], device: torch.device | None) -> None:
+def _describe(directory: RunDirectory, config: RunConfig, launcher: Launcher, device: torch.device | None) -> None:
     """Write what the run is: manifest, configuration, a folder for each cell, and this machine if *device* is its."""
-    program = version()
+    program, cells = version(), plan(config)
     write_atomically(directory.config, config.to_toml().encode())
     if device is not None:
         write_model(directory.environment, measured(device))
@@ -207,6 +222,8 @@ def _describe(directory: RunDirectory, config: RunConfig, cells: list[Cell], dev
         ended=None,
         status="running",
         cells=tuple(cell.name for cell in cells),
+        ranks=launcher.ranks,
+        resume=_resume_command(directory, launcher),
     )
     write_model(directory.manifest, manifest)  # last: a directory with a manifest is whole
 
@@ -242,14 +259,14 @@ def _run(
         status = "failed" if failed else "done"
     except InterruptedRunError as error:
         status = "interrupted"
-        message = f"{error}; the state is saved; {_how_to_go_on(directory)}"
+        message = f"{error}; the state is saved; go on with: {manifest.resume}"
         raise type(error)(message, directory.root) from error
     except MachineError as error:
-        raise _to_be_mended(error, directory) from error
+        raise _to_be_mended(error, manifest) from error
     except OSError as error:
         if not machine_is_to_blame(error):
             raise
-        raise _to_be_mended(error, directory) from error
+        raise _to_be_mended(error, manifest) from error
     finally:
         _close(directory, manifest, status, sys.exception(), context.reporter)
     return Outcome(directory.root, cells, failed)
@@ -269,16 +286,17 @@ def _close(
         directory.log("run_stop", run=manifest.run, status=status)
     except OSError as error:
         if failure is None:
-            raise _to_be_mended(error, directory) from error
+            raise _to_be_mended(error, manifest) from error
         reporter.say(f"how the run ended could not be written ({error})")
 
 
-def _to_be_mended(error: Exception, directory: RunDirectory) -> MachineError:
-    return MachineError(f"{error}; what was saved is kept; mend that, then {_how_to_go_on(directory)}")
+def _to_be_mended(error: Exception, manifest: Manifest) -> MachineError:
+    return MachineError(f"{error}; what was saved is kept; mend that, then go on with: {manifest.resume}")
 
 
-def _how_to_go_on(directory: RunDirectory) -> str:
-    return f"go on with: bench run --resume --out {shlex.quote(str(directory.root))}"
+def _resume_command(directory: RunDirectory, launcher: Launcher) -> str:
+    """Return what goes on with a run as *launcher* runs it."""
+    return shlex.join(["bench", "run", "--resume", "--out", str(directory.root), *launcher.words])
 
 
 def _refuse_another_program(directory: RunDirectory, manifest: Manifest) -> None:

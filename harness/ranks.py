@@ -91,7 +91,12 @@ def _control() -> dist.ProcessGroup:
 
 def is_started_by_torchrun() -> bool:
     """Whether this process is one of several of a cell."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return started_by_torchrun() > 1
+
+
+def started_by_torchrun() -> int:
+    """Return how many processes of a cell there are, this one included."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
@@ -116,8 +121,15 @@ def rank_device(device: torch.device) -> torch.device:
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
-def refuse_ranks(ranks: int, device: torch.device, batch_size: int) -> None:
+def refuse_ranks(ranks: int, device: torch.device, batch_size: int, *, gpus: int | None = None, jobs: int = 1) -> None:
     """Refuse a number of processes that cannot share a batch, or have no device each.
+
+    Args:
+        ranks: how many.
+        device: of the run.
+        batch_size: of all ranks together.
+        gpus: how many there are for a cell; absent: that is not known here.
+        jobs: cells that share the machine.
 
     Raises:
         ConfigError: they cannot.
@@ -125,8 +137,21 @@ def refuse_ranks(ranks: int, device: torch.device, batch_size: int) -> None:
     """
     if batch_size % ranks:
         expected = f"a divisor of training.batch_size, {batch_size}"
-        raise ConfigError(
-            "--ranks", got=str(ranks), expected=expected, fix="--set training.batch_size=N, or other ranks"
-        )
-    if device.type == "cuda" and (gpus := torch.cuda.device_count()) < ranks:
-        raise ConfigError("--ranks", got=str(ranks), expected=f"at most {gpus}, the GPUs here", fix=f"--ranks {gpus}")
+        fix = "--set training.batch_size=N, or other ranks"
+        raise ConfigError("--ranks", got=str(ranks), expected=expected, fix=fix)
+    if device.type != "cuda" or ranks == 1:
+        return
+    if device != torch.device(device.type):  # it has a number
+        got = f"{device} for {ranks} ranks"
+        raise ConfigError("--device", got=got, expected="cuda: each rank takes a GPU", fix="--device cuda")
+    if jobs > 1:
+        expected, fix = "one cell at a time, whose ranks take a GPU each", "--jobs 1, or --ranks 1"
+        raise ConfigError("--jobs", got=f"{jobs} beside --ranks {ranks}", expected=expected, fix=fix)
+    if gpus is not None and gpus < ranks:
+        expected = f"at most {gpus}, the GPUs of a cell"
+        raise ConfigError("--ranks", got=str(ranks), expected=expected, fix=f"--ranks {max(gpus, 1)}")
+
+
+def gpus_here(device: torch.device) -> int | None:
+    """Return how many GPUs this machine has, if *device* is one."""
+    return torch.cuda.device_count() if device.type == "cuda" else None

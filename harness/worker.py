@@ -25,9 +25,9 @@ from harness.interrupt import listening
 from harness.locks import waited_for
 from harness.machine import describe_or_refuse, resolve_device
 from harness.progress import Reporter
-from harness.ranks import is_started_by_torchrun, joined, rank_device
+from harness.ranks import gpus_here, is_started_by_torchrun, joined, rank_device, refuse_ranks, started_by_torchrun
 from harness.run import follow_cell, machine_is_to_blame, run_guarded
-from profiles.errors import BenchError, InterruptedRunError, MachineError
+from profiles.errors import BenchError, ConfigError, InterruptedRunError, MachineError
 from profiles.record import Manifest, read_model
 
 
@@ -74,7 +74,11 @@ def main(words: list[str] | None = None) -> int:
         sys.stderr.write(f"bench: {asked.cell}: {error}\n")
         if machine_is_to_blame(error):
             return MachineError.exit_code
-        if isinstance(error, OSError) or (is_started_by_torchrun() and os.environ["RANK"] != "0"):
+        if isinstance(error, OSError):
+            raise
+        if is_started_by_torchrun() and os.environ["RANK"] != "0":
+            if isinstance(error, ConfigError):  # rank 0 met it too, and says so
+                return 0
             raise
         RunDirectory(asked.run).cell(asked.cell).fail(str(error))
     return 0
@@ -92,7 +96,9 @@ def run_alone(root: Path, name: str, *, together: int) -> None:
     directory = RunDirectory(root)
     config = build(file_table(directory.config), str(directory.config))
     cell = next(cell for cell in plan(config) if cell.name == name)
-    device = rank_device(resolve_device(config.device))
+    found = resolve_device(config.device)
+    refuse_ranks(started_by_torchrun(), found, config.training.batch_size, gpus=gpus_here(found))
+    device = rank_device(found)
     manifest = read_model(Manifest, directory.manifest)
     with listening() as interrupt, joined(device) as ranks:
         context = Context(

@@ -478,7 +478,10 @@ class CellStatus(_Frozen):
 
 
 class Manifest(_Frozen):
-    """`manifest.json`: which run this is, how it was started and how it ended. Times are ISO 8601, UTC."""
+    """`manifest.json`: which run this is, how it was started and how it ended. Times are ISO 8601, UTC.
+
+    *ranks* processes train each cell together; *resume* is the command that goes on with the run where it was last at.
+    """
 
     schema_version: Literal[1] = 1
     run: str
@@ -492,6 +495,8 @@ class Manifest(_Frozen):
     ended: str | None
     status: RunStatus
     cells: tuple[str, ...]
+    ranks: int = 1
+    resume: str | None = None
 
 
 class Capability(_Frozen):

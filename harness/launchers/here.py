@@ -11,6 +11,8 @@ class Here:
 
     elsewhere = False
     at_once = 1
+    ranks = 1
+    words = ()
 
     def __call__(self, cells: list[Cell], context: Context) -> None:
         """Run *cells*, which are to be done.

@@ -17,6 +17,7 @@ import torch
 
 from harness.cells import Cell
 from harness.context import Context
+from harness.launchers.asked import counted
 from harness.launchers.blame import blame_machine, stopped_by_machine
 from harness.result import write_results
 from harness.worker import command, tell_to_stop
@@ -50,12 +51,17 @@ class Local:
 
     def __init__(self, slots: Sequence[Slot], ranks: int = 1) -> None:
         self._slots = slots
-        self._ranks = ranks
+        self.ranks = ranks
 
     @property
     def at_once(self) -> int:
         """How many cells share a device, at most."""
         return max(Counter(self._slots).values())
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The options of `bench run` that ask for this launcher."""
+        return counted(jobs=len(self._slots) if len(self._slots) > 1 else None, ranks=self.ranks)
 
     def __call__(self, cells: list[Cell], context: Context) -> None:
         """Run *cells*, which are to be done; go on when one fails.
@@ -77,7 +83,7 @@ class Local:
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
                     free.append(one.slot)
-                    _settle(one, context, self._ranks)
+                    _settle(one, context, self.ranks)
 
     def _started(self, cell: Cell, slot: Slot, context: Context) -> _Running:
         """Start the worker of a cell."""
@@ -86,7 +92,7 @@ class Local:
         if slot.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = _visible(slot.gpu)
         process = subprocess.Popen(  # noqa: S603 - our own program
-            command(sys.executable, context.directory.root, cell, together=together, ranks=self._ranks),
+            command(sys.executable, context.directory.root, cell, together=together, ranks=self.ranks),
             env=environment,
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once

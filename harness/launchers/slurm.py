@@ -22,6 +22,7 @@ from submitit.slurm.slurm import SlurmExecutor
 from harness.cells import Cell
 from harness.context import Context
 from harness.directory import CellDirectory, RunDirectory
+from harness.launchers.asked import as_typed, counted
 from harness.launchers.blame import blame_machine, stopped_by_machine
 from harness.launchers.squeue import Queue, cancel
 from harness.progress import LINE_EVERY_S, Reporter
@@ -101,7 +102,12 @@ class Slurm:
     def __init__(self, options: Mapping[str, str | int], jobs: int | None, ranks: int = 1) -> None:
         self._options = options
         self._jobs = jobs
-        self._ranks = ranks
+        self.ranks = ranks
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The options of `bench run` that ask for this launcher."""
+        return ("--launcher", "slurm", *as_typed(self._options), *counted(jobs=self._jobs, ranks=self.ranks))
 
     def __call__(self, cells: list[Cell], context: Context) -> None:
         """Run *cells*, which are to be done; go on when one fails.
@@ -157,7 +163,7 @@ class Slurm:
         return {cell: job.job_id for cell, job in zip(cells, jobs, strict=True)}
 
     def _words(self, root: Path, cell: Cell) -> list[str]:
-        return command(sys.executable, root, cell, together=1, ranks=self._ranks)
+        return command(sys.executable, root, cell, together=1, ranks=self.ranks)
 
 
 class _Watch:

@@ -180,6 +180,9 @@ def test_brackets_in_an_error_are_shown_as_they_are(
     (["run", "--set", "data.generated.train=1"], 2, "data.generated.train: got 1; expected greater than or equal to 2"),
     (["data", "synthesize", ".", "--category", "weave", "--category", "x"], 2, "bench: category to generate: got x"),
     (["run", "--launcher", "slurm"], 2, "bench: --time: got nothing; expected a limit of jobs, ahead of which they"),
+    (["run", "--launcher", "slurm", "--time", "10", "--ranks", "4", "--gres", "gpu:2", "--set", "device=cuda"], 2,
+     "bench: --ranks: got 4; expected at most 2, the GPUs of a cell; fix: --ranks 2"),
+    (["run", "--launcher", "slurm", "--time", "10", "--ranks", "5"], 2, "bench: --ranks: got 5; expected a divisor of"),
     (["run", "--seed", "many"], 2, "should be a valid integer"),
 ])  # fmt: skip
 def test_wrong_use_is_one_line_on_stderr_and_exit_code_2(

@@ -1,6 +1,7 @@
 """Several processes train one cell as one does: two gloo ranks on a CPU."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import harness.worker
+from harness.cells import Cell
+from harness.config import build, file_table
+from harness.context import Context
+from harness.launch import start
+from harness.launchers.here import Here
 from harness.ranks import Ranks, refuse_ranks
 from models.windows import Windows
 from profiles.errors import ConfigError
@@ -94,6 +101,12 @@ def test_ranks_told_to_stop_save_one_state_and_go_on_to_the_same_losses(
         time.sleep(0.001)
     going.send_signal(signal.SIGTERM)
     assert going.wait(timeout=120) == 130
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["ranks"] == 2
+    assert manifest["resume"] == f"bench run --resume --out {run} --ranks 2"
+    other = bench("run", "--resume", "--out", str(run), "--ranks", "1")
+    assert other.returncode == 2
+    assert "--ranks: got 1; expected 2, with which the run began; fix: --ranks 2, or a new run" in other.stderr
     (launched,) = run.glob("cells/*/*/*/status.json")
     assert '"pending"' in launched.read_text()
     by_hand = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -121,6 +134,40 @@ def test_a_killed_rank_fails_the_cell_and_hangs_nobody(config: Path, tmp_path: P
     assert not alive
 
 
+@pytest.mark.parametrize(("device", "gpus", "jobs", "message"), [
+    ("cuda", 1, 1, "--ranks: got 2; expected at most 1, the GPUs of a cell; fix: --ranks 1"),
+    ("cuda", 8, 2, "--jobs: got 2 beside --ranks 2; expected one cell at a time, whose ranks take a GPU each; fix"),
+    ("cuda:1", 8, 1, "--device: got cuda:1 for 2 ranks; expected cuda: each rank takes a GPU; fix: --device cuda"),
+])  # fmt: skip
+def test_ranks_without_a_gpu_each_are_refused(device: str, gpus: int, jobs: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        refuse_ranks(2, torch.device(device), 8, gpus=gpus, jobs=jobs)
+    refuse_ranks(2, torch.device("cpu"), 8, gpus=None, jobs=2)
+    refuse_ranks(1, torch.device(device), 8, gpus=gpus, jobs=jobs)
+    refuse_ranks(2, torch.device("cuda"), 8, gpus=2)
+
+
+def test_a_rank_of_a_job_without_a_gpu_for_it_fails_the_cell_with_the_reason(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneGpu(Here):
+        elsewhere, ranks = True, 2
+
+        def __call__(self, cells: list[Cell], context: Context) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(harness.worker, "resolve_device", lambda _: torch.device("cuda"))
+                patch.setattr(torch.cuda, "device_count", lambda: 1)
+                patch.setenv("WORLD_SIZE", "2")
+                for rank in ("1", "0"):
+                    patch.setenv("RANK", rank)
+                    assert harness.worker.main([str(context.directory.root), cells[0].name]) == 0
+
+    start(build(file_table(config), "tiny"), tmp_path / "run", OneGpu())
+    status = json.loads(next((tmp_path / "run").glob("cells/*/*/*/status.json")).read_text())
+    assert status["status"] == "failed"
+    assert status["error"].startswith("--ranks: got 2; expected at most 1, the GPUs of a cell")
+
+
 def test_ranks_that_cannot_share_a_batch_are_refused(config: Path) -> None:
     with pytest.raises(ConfigError, match=r"--ranks: got 3; expected a divisor of training\.batch_size, 8"):
         refuse_ranks(3, torch.device("cpu"), 8)
@@ -135,10 +182,10 @@ def test_ranks_share_every_window_once_and_weigh_it_alike(count: int, size: int,
     windows = Windows(number, number, number)
     shares = [Ranks(rank, size).share(windows, batch_size).image_b.split(per_rank) for rank in range(size)]
     assert len({len(share) for share in shares}) == 1  # as many steps on every rank
-    for step, start in enumerate(range(0, count, batch_size)):
-        here = min(batch_size, count - start)
+    for step, first in enumerate(range(0, count, batch_size)):
+        here = min(batch_size, count - first)
         parts = [shares[rank][step][: Ranks(rank, size).part(here)] for rank in range(size)]
-        assert sorted(torch.cat(parts).tolist()) == list(range(start, start + here))
+        assert sorted(torch.cat(parts).tolist()) == list(range(first, first + here))
         weights = [Ranks(rank, size).weight(here) for rank in range(size)]
         assert sum(weights) == pytest.approx(size)
         assert weights == pytest.approx([len(part) * size / here for part in parts])

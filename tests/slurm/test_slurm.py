@@ -1,6 +1,7 @@
 """Cells as jobs of a real SLURM: an array, one job requeued, one preempted, one cancelled; a local run's numbers."""
 
 import json
+import shlex
 import signal
 import subprocess
 import time
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from harness.launchers.sbatch import minutes, slurm_options
+from harness.launchers.asked import as_typed, counted, gpus_asked, minutes, slurm_options
 from profiles.errors import ConfigError
 from tests.harness.commands import BENCH, bench, computed
 from tests.harness.conftest import tiny_table
@@ -106,6 +107,7 @@ def test_a_cancelled_job_saves_its_state_and_the_run_resumes(
     _, stderr = going.communicate(timeout=600)
     assert going.returncode == 130, stderr
     assert "jobs ended before their cells did, their state saved: weave/msa-fast/seed0" in stderr
+    assert f"bench run --resume --out {run} --launcher slurm --time 10 --slurm cpus_per_task=1" in stderr
     done = bench("run", "--resume", "--out", str(run))
     assert done.returncode == 0, done.stderr
     assert computed(run) == computed(local)
@@ -144,6 +146,22 @@ def test_options_of_slurm_need_its_launcher(config: Path) -> None:
 ])  # fmt: skip
 def test_times_are_read_as_sbatch_does(text: str, expected: int) -> None:
     assert minutes(text) == expected
+
+
+def test_options_can_be_typed_again() -> None:
+    options = slurm_options("a b", "1-12", "gpu:1", ["cpus-per-task=4", "account=lab"])
+    words = (*as_typed(options), *counted(jobs=2, ranks=4))
+    typed = "--partition 'a b' --gres gpu:1 --time 2160 --slurm cpus_per_task=4 --slurm account=lab --jobs 2 --ranks 4"
+    assert shlex.join(words) == typed
+    assert slurm_options("a b", "2160", "gpu:1", ["cpus_per_task=4", "account=lab"]) == options
+    assert counted(jobs=None, ranks=1) == ()
+
+
+@pytest.mark.parametrize(("gres", "expected"), [
+    ("gpu", 1), ("gpu:2", 2), ("gpu:a100", 1), ("gpu:a100:3", 3), ("gpu:a:1,gpu:b:2", 3), ("shard:4", None), ("", None),
+])  # fmt: skip
+def test_the_gpus_of_a_job_are_counted(gres: str, expected: int | None) -> None:
+    assert gpus_asked({"gres": gres}) == expected
 
 
 def test_options_are_checked() -> None:
