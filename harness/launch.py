@@ -261,6 +261,10 @@ def _run(
         status = "interrupted"
         message = f"{error}; the state is saved; go on with: {manifest.resume}"
         raise type(error)(message, directory.root) from error
+    except KeyboardInterrupt as error:  # asked twice
+        status = "interrupted"
+        message = f"interrupted at once: what was saved before is kept; go on with: {manifest.resume}"
+        raise InterruptedRunError(message, directory.root) from error
     except MachineError as error:
         raise _to_be_mended(error, manifest) from error
     except OSError as error:

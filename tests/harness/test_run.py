@@ -18,13 +18,15 @@ import torch
 
 import harness.launch
 from harness import checkpoint
-from harness.cells import plan
+from harness.cells import Cell, plan
 from harness.config import RunConfig, build
+from harness.context import Context
 from harness.cost import by_gain
 from harness.directory import RunDirectory
 from harness.evaluation import Reconstructor
 from harness.interrupt import Interrupt
 from harness.launch import Outcome, resume, start
+from harness.launchers.here import Here
 from harness.machine import KERNEL_IN_C
 from harness.pipelines.parts import Images
 from harness.training import Trainer
@@ -754,6 +756,24 @@ def test_a_run_that_may_be_stopped_begins_with_what_tells_most_for_its_cost(gene
     order = [(cell.category, cell.seed) for cell in by_gain(plan(config), config)]
     categories = ["toothbrush", "bottle", "carpet"]  # 60, 209 and 280 training images
     assert order == [(name, seed) for seed in (0, 1) for name in categories for _ in ("msa", "mlsa")]
+
+
+def test_a_second_ctrl_c_ends_a_run_at_once_and_it_still_says_how_to_go_on(
+    finished: Outcome, tiny: RunConfig, tmp_path: Path
+) -> None:
+    class Pressed(Here):
+        def __call__(self, cells: list[Cell], context: Context) -> None:
+            assert len(cells) == 4
+            signal.raise_signal(signal.SIGINT)
+            assert context.interrupt.requested_by == "SIGINT"
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("the second was not heeded")
+
+    words = f"interrupted at once: what was saved before is kept; go on with: bench run --resume --out {tmp_path}/run"
+    with pytest.raises(InterruptedRunError, match=words):
+        start(tiny, tmp_path / "run", Pressed())
+    assert read_model(Manifest, tmp_path / "run" / "manifest.json").status == "interrupted"
+    assert timeless(resume(tmp_path / "run", None, retry_failed=False)) == timeless(finished)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
