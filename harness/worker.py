@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -25,7 +26,15 @@ from harness.interrupt import listening
 from harness.locks import waited_for
 from harness.machine import describe_or_refuse, resolve_device
 from harness.progress import Reporter
-from harness.ranks import gpus_here, is_started_by_torchrun, joined, rank_device, refuse_ranks, started_by_torchrun
+from harness.ranks import (
+    Ranks,
+    gpus_here,
+    is_started_by_torchrun,
+    joined,
+    rank_device,
+    refuse_ranks,
+    started_by_torchrun,
+)
 from harness.run import follow_cell, machine_is_to_blame, run_guarded
 from profiles.errors import BenchError, ConfigError, InterruptedRunError, MachineError
 from profiles.record import Manifest, read_model
@@ -63,11 +72,12 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("cell")
     parser.add_argument("--together", type=int, default=1)
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
+    parser.add_argument("--in-job", action="store_true", help="heed no second signal to stop")
     asked = parser.parse_args(words)
     if asked.with_parent:
         stop_with_parent()
     try:
-        run_alone(asked.run, asked.cell, together=asked.together)
+        run_alone(asked.run, asked.cell, together=asked.together, in_job=asked.in_job)
     except InterruptedRunError as error:
         return 0 if is_started_by_torchrun() else error.exit_code  # torchrun would kill the ranks that still save
     except (BenchError, OSError) as error:
@@ -84,8 +94,14 @@ def main(words: list[str] | None = None) -> int:
     return 0
 
 
-def run_alone(root: Path, name: str, *, together: int) -> None:
+def run_alone(root: Path, name: str, *, together: int, in_job: bool = False) -> None:
     """Run the cell of that name, unless it is done or failed, when no other process does.
+
+    Args:
+        root: the run's directory.
+        name: the cell's.
+        together: how many cells run at once on the machine.
+        in_job: whether this is a job of a cluster, which several may tell to stop at once.
 
     Raises:
         BenchError: the cell cannot be run here.
@@ -100,6 +116,8 @@ def run_alone(root: Path, name: str, *, together: int) -> None:
     refuse_ranks(started_by_torchrun(), found, config.training.batch_size, gpus=gpus_here(found))
     device = rank_device(found)
     manifest = read_model(Manifest, directory.manifest)
+    if in_job:
+        heed_once()
     with listening() as interrupt, joined(device) as ranks:
         context = Context(
             run=manifest.run,
@@ -127,9 +145,20 @@ def _lead(cell: Cell, context: Context) -> None:
     with waited_for(folder.lock, context.reporter, interrupt):
         to_do = not folder.is_over()
         if to_do:
-            describe_or_refuse(context.directory, context.device, context.reporter, interrupt)
+            with _no_rank_waits(context.ranks):
+                describe_or_refuse(context.directory, context.device, context.reporter, interrupt)
         if context.ranks.any(here=to_do):
             run_guarded(cell, context)
+
+
+@contextmanager
+def _no_rank_waits(ranks: Ranks) -> Iterator[None]:
+    """Tell the other ranks that there is nothing to do where the cell is refused."""
+    try:
+        yield
+    except BenchError:
+        ranks.any(here=False)
+        raise
 
 
 def data_root(config: RunConfig, directory: RunDirectory) -> Path:
@@ -146,9 +175,25 @@ def tell_to_stop(pid: int) -> None:
     """Have a worker save its state and stop; of several ranks each, since torchrun would give them half a minute."""
     with suppress(psutil.NoSuchProcess):
         worker = psutil.Process(pid)
-        ranks = [child for child in worker.children() if "harness.worker" in child.cmdline()]
-        for each in ranks or [worker]:
-            each.terminate()
+        for each in [child for child in worker.children() if _is_rank(child)] or [worker]:
+            with suppress(psutil.NoSuchProcess):  # gone by itself; the others are still to be told
+                each.terminate()
+
+
+def _is_rank(process: psutil.Process) -> bool:
+    try:
+        return "harness.worker" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def heed_once() -> None:
+    """Have signals that come after the first do nothing, not end this process: SLURM itself kills who takes too long.
+
+    What listens from here on puts this back once it was told. It is no `SIG_IGN`, which processes inherit.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
 
 
 def stop_with_parent() -> None:

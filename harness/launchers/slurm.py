@@ -7,7 +7,6 @@ heeds. What the cells came to is read from the run's directory, which login node
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,9 @@ LOOK_EVERY_S = 1.0
 ENDING_S = 600.0
 """How long cancelled jobs may take to save their state; SLURM's own KillWait is shorter as a rule."""
 
+TOLD_BY = {signal.SIGUSR2}
+"""What SLURM signals ahead of a time limit, or of preempting a job."""
+
 GONE = "gone"
 """Of a job that SLURM has done with."""
 
@@ -44,34 +46,39 @@ LOG_LINES = 20
 class CellJob:
     """What a job does: run the worker of a cell, and when told have it save its state and come again."""
 
-    def __init__(self, words: Sequence[str], folder: Path) -> None:
+    def __init__(self, words: Sequence[str], folder: Path, ranks: int = 1) -> None:
         self.words = list(words)
         self.folder = folder
+        self.ranks = ranks
         self.pid: int | None = None
-        self._told = False
 
     def __call__(self) -> int:
         """Run the worker to its end; return its exit code."""
         processors = os.environ.get("SLURM_CPUS_PER_TASK")
-        threads = {"OMP_NUM_THREADS": processors} if processors else {}
+        threads = {"OMP_NUM_THREADS": str(max(1, int(processors) // self.ranks))} if processors else {}
         reading, self.writing = os.pipe()  # which closes when this process ends, so that the worker ends too
-        heeded = signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to the worker too, which inherits this
-        with os.fdopen(reading) as stdin:
-            self.pid = subprocess.Popen(self.words, stdin=stdin, env={**os.environ, **threads}).pid  # noqa: S603 - ours
-        signal.signal(signal.SIGUSR2, heeded)
+        signal.pthread_sigmask(signal.SIG_BLOCK, TOLD_BY)  # SLURM sends it to the worker too, which inherits this
+        stdin = [(os.POSIX_SPAWN_DUP2, reading, 0)]
+        self.pid = os.posix_spawnp(self.words[0], self.words, {**os.environ, **threads}, file_actions=stdin)
+        os.close(reading)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD_BY)
         code = self._wait()
         if code == MachineError.exit_code:
             raise blame_machine(str(self.folder), CellDirectory(self.folder))
         return code
 
     def checkpoint(self) -> DelayedSubmission:
-        """Have the worker save its state and stop; return what to queue. submitit calls this within a signal."""
+        """Have the worker save its state and stop; return what to queue. submitit calls this within a signal.
+
+        SLURM and srun may both signal: a second call, in the middle of this one, would wait for a worker that the first
+        has yet to tell.
+        """
+        for each in TOLD_BY:
+            signal.signal(each, signal.SIG_IGN)  # this job ends here
         if self.pid is not None:
-            if not self._told:  # SLURM and srun may both signal, and a worker told twice stops at once
-                self._told = True
-                tell_to_stop(self.pid)
+            tell_to_stop(self.pid)
             self._wait()
-        return DelayedSubmission(CellJob(self.words, self.folder))
+        return DelayedSubmission(CellJob(self.words, self.folder, self.ranks))
 
     def _wait(self) -> int:
         """Wait for the worker without a lock, which a signal could find held."""
@@ -153,7 +160,7 @@ class Slurm:
         )
         root = context.directory.root.absolute()
         folder = RunDirectory(root).cell
-        submitted = [CellJob(self._words(root, cell), folder(cell.name).root) for cell in cells]
+        submitted = [CellJob(self._words(root, cell), folder(cell.name).root, self.ranks) for cell in cells]
         try:
             with executor.batch():
                 jobs = [executor.submit(job) for job in submitted]
@@ -163,7 +170,7 @@ class Slurm:
         return {cell: job.job_id for cell, job in zip(cells, jobs, strict=True)}
 
     def _words(self, root: Path, cell: Cell) -> list[str]:
-        return command(sys.executable, root, cell, together=1, ranks=self.ranks)
+        return [*command(sys.executable, root, cell, together=1, ranks=self.ranks), "--in-job"]
 
 
 class _Watch:

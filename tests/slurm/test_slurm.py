@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import tomli_w
 
 from harness.launchers.asked import as_typed, counted, gpus_asked, minutes, slurm_options
 from profiles.errors import ConfigError
-from tests.harness.commands import BENCH, bench, computed
+from tests.harness.commands import BENCH, bench, computed, fill, one_line, remount
 from tests.harness.conftest import tiny_table
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -85,7 +86,10 @@ def test_an_array_whose_jobs_are_requeued_and_preempted_gives_the_numbers_of_a_l
     first = squeue()[0]
     scontrol("scontrol", "requeue", first)  # as an administrator would: SIGTERM, and once more from the beginning
     wait_until(trains(run, "weave/mlsa-fast"), going)
-    scontrol("scancel", "--signal=USR2", f"{first.replace('_0', '_1')}.0")  # as SLURM would ahead of a limit
+    second = f"{first.replace('_0', '_1')}.0"
+    ahead = ["scancel", "--signal=USR2", second]  # as SLURM would ahead of a limit
+    at_once = [subprocess.Popen(words) for words in (ahead, ahead, ["scancel", "--signal=TERM", second])]
+    assert [each.wait() for each in at_once] == [0, 0, 0]
     stdout, stderr = going.communicate(timeout=600)
     assert going.returncode == 0, stderr
     assert computed(run) == computed(local)
@@ -126,6 +130,38 @@ def test_a_launcher_told_to_stop_cancels_its_jobs_and_leaves_a_run_that_resumes(
     done = bench("run", "--resume", "--out", str(run), *JOBS)
     assert done.returncode == 0, done.stderr
     assert computed(run) == computed(local)
+
+
+def test_a_disk_that_stays_full_under_a_job_stops_the_run_and_leaves_its_cells_to_go_on(
+    slurm: None, config: Path, disk: Path
+) -> None:
+    remount(disk, "size=64m")
+    run = disk / "run"
+    going = submitted(config, run)
+    wait_until(trains(run, "weave/msa-fast"), going)
+    full = fill(disk, going)
+    _, stderr = going.communicate(timeout=600)
+    one_line(subprocess.CompletedProcess(going.args, going.returncode, "", stderr), 74, "mend that, then go on with")
+    assert not squeue()
+    full.unlink()
+    done = bench("run", "--resume", "--out", str(run), "--budget", "10s")
+    assert done.returncode == 4, done.stderr
+    assert '"failed"' not in "".join(path.read_text() for path in run.glob("cells/*/*/*/status.json"))
+
+
+def test_the_ranks_of_a_job_share_its_processors_and_give_the_losses_of_one_process(
+    slurm: None, config: Path, local: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ("--launcher", "slurm", "--time", "10", "--slurm", "cpus-per-task=2", "--ranks", "2")
+    one = ("--category", "weave", "--model", "mlsa", "--set", "training.max_epochs=2")
+    done = bench("run", "--config", str(config), "--out", str(run), *words, *one)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run / "environment.json").read_text())["threads"] == 1
+    cell = "cells/weave/mlsa-fast/seed0"
+    assert json.loads((run / cell / "record.json").read_text())["ranks"] == 2
+    found, expected = (pd.read_csv(each / cell / "epochs.csv").head(2)["train_loss"] for each in (run, local))
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_what_slurm_refuses_is_one_line(slurm: None, config: Path, tmp_path: Path) -> None:
