@@ -98,9 +98,9 @@ def extent(cell: Cell, config: RunConfig, categories: Mapping[str, Category]) ->
     )
 
 
-def footprint(cell: Cell, config: RunConfig, images: Extent, device: torch.device) -> Footprint:
-    """Estimate what a cell needs."""
-    model, side, batch = config.model, config.image_side(cell.category), config.training.batch_size
+def footprint(cell: Cell, config: RunConfig, images: Extent, device: torch.device, ranks: int = 1) -> Footprint:
+    """Estimate what a cell needs; of several *ranks*, what the first does, which also evaluates."""
+    model, side, batch = config.model, config.image_side(cell.category), config.training.batch_size // ranks
     pixels = CHANNELS * side**2
     weights, step = _model_bytes(cell.model, _counted(cell, config, device), model.depth, batch)
     weights += FLOAT_BYTES * model.width * (side // model.patch_side) ** 2
@@ -113,7 +113,8 @@ def footprint(cell: Cell, config: RunConfig, images: Extent, device: torch.devic
     else:
         held = 2 * images.train * pixels  # for a moment there is a copy, by patches
     tested = min(images.test, config.evaluation.images or images.test)
-    return Footprint(COPIES_OF_WEIGHTS * weights, step, held, loading, tested * side**2 * SCORED_PIXEL_BYTES)
+    copies = COPIES_OF_WEIGHTS + (ranks > 1)  # gradients are exchanged from a copy of them
+    return Footprint(copies * weights, step, held, loading, tested * side**2 * SCORED_PIXEL_BYTES)
 
 
 def refuse_too_large(
@@ -122,6 +123,7 @@ def refuse_too_large(
     categories: Mapping[str, Category],
     device: torch.device,
     at_once: int = 1,
+    ranks: int = 1,
 ) -> None:
     """Refuse cells that need more memory than is free.
 
@@ -131,39 +133,50 @@ def refuse_too_large(
         categories: their images, as far as they are there already.
         device: where they run.
         at_once: how many of them share the device and the host.
+        ranks: how many processes train each, on a GPU each or sharing the processor's memory.
 
     Raises:
         ConfigError: there is one; it names the largest batch with which all would fit.
 
     """
-    free = tuple(each // at_once for each in _free(device))
+    processes = at_once * ranks
+    on_device, on_host = _free(device)
+    free = (on_device // (processes if device.type == "cpu" else at_once), on_host // processes)
     extents = {cell: extent(cell, config, categories) for cell in cells}
-    needs = {cell: footprint(cell, config, extents[cell], device).needs(device) for cell in cells}
+    needs = {cell: footprint(cell, config, extents[cell], device, ranks).needs(device) for cell in cells}
     too_large = [cell for cell in cells if not _fits(needs[cell], free)]
     if not too_large:
         return
     worst = max(too_large, key=lambda cell: sum(needs[cell]))
-    batch = min(largest_batch(cell, config, extents[cell], device, free) for cell in too_large)
+    batch = min(largest_batch(cell, config, extents[cell], device, free, ranks) for cell in too_large)
     got = f"a need of about {_told(needs[worst], device)}"
     sharing = f" for each of {at_once} cells at once" if at_once > 1 else ""
+    sharing += f" for each of {ranks} ranks" if ranks > 1 else ""
     expected = f"at most {_told(free, device)}, which is free{sharing}"
     where = f"memory of {worst.name}"
     raise ConfigError(where, got=got, expected=expected, fix=_fix(batch))
 
 
-def largest_batch(cell: Cell, config: RunConfig, images: Extent, device: torch.device, free: tuple[int, ...]) -> int:
-    """Return the largest batch, not above the configured one, with which a cell fits; 0 where none does."""
+def largest_batch(
+    cell: Cell, config: RunConfig, images: Extent, device: torch.device, free: tuple[int, ...], ranks: int = 1
+) -> int:
+    """Return the largest batch that *ranks* can share, not above the configured one, with which a cell fits; else 0."""
 
-    def too_large(batch: int) -> bool:
-        training = config.training.model_copy(update={"batch_size": batch})
+    def too_large(part: int) -> bool:
+        training = config.training.model_copy(update={"batch_size": ranks * part})
         smaller = config.model_copy(update={"training": training})
-        return not _fits(footprint(cell, smaller, images, device).needs(device), free)
+        return not _fits(footprint(cell, smaller, images, device, ranks).needs(device), free)
 
-    return bisect_left(range(1, config.training.batch_size + 1), x=True, key=too_large)
+    return ranks * bisect_left(range(1, config.training.batch_size // ranks + 1), x=True, key=too_large)
 
 
 def explained(
-    error: Exception, cell: Cell, config: RunConfig, categories: Mapping[str, Category], device: torch.device
+    error: Exception,
+    cell: Cell,
+    config: RunConfig,
+    categories: Mapping[str, Category],
+    device: torch.device,
+    ranks: int = 1,
 ) -> Exception:
     """Return *error*; in place of one by which memory ran out, one that names the batch that would fit.
 
@@ -174,12 +187,13 @@ def explained(
         return error
     traceback.clear_frames(error.__traceback__)  # which hold what there was memory for
     images, batch = extent(cell, config, categories), config.training.batch_size
-    footprint(cell, config, images, device)  # so that what counting takes is not taken for free
+    footprint(cell, config, images, device, ranks)  # so that what counting takes is not taken for free
     give_back(device)
-    fits = largest_batch(cell, config, images, device, _free(device))
+    fits = largest_batch(cell, config, images, device, _free(device), ranks)
+    half = batch // 2 // ranks * ranks
     words = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
     return OutOfMemoryError(
-        f"out of memory on {device} with batches of {batch} ({words}); fix: {_fix(min(fits, batch // 2))}"
+        f"out of memory on {device} with batches of {batch} ({words}); fix: {_fix(min(fits, half))}"
     )
 
 

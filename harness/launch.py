@@ -71,7 +71,7 @@ def start(config: RunConfig, out: Path | None, launcher: Launcher = HERE, *, bud
     with listening(budget_s) as interrupt, ExitStack() as holding:
         categories = _inspected(config, interrupt)
         if not launcher.elsewhere:
-            refuse_too_large(cells, config, categories, device, launcher.at_once)
+            refuse_too_large(cells, config, categories, device, launcher.at_once, launcher.ranks)
         directory.create()
         holding.enter_context(held(directory.lock))
         directory.refuse_occupied()  # again: another process may have begun a run here, and ended, since
@@ -128,7 +128,7 @@ def resume(
             return Outcome(directory.root, cells, statuses.count("failed"))
         categories = _inspected(config, interrupt)
         if not launcher.elsewhere:
-            refuse_too_large(cells, config, categories, device, launcher.at_once)
+            refuse_too_large(cells, config, categories, device, launcher.at_once, launcher.ranks)
         going = {"ended": None, "status": "running", "resume": _resume_command(directory, launcher)}
         write_model(directory.manifest, manifest.model_copy(update=going))
         return _run(directory, config, device, categories, interrupt, launcher)

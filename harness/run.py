@@ -57,7 +57,7 @@ def run_guarded(cell: Cell, context: Context) -> None:
         except Exception as error:
             if machine_is_to_blame(error):
                 raise MachineError(str(error)) from error
-            shown = explained(error, cell, context.config, context.categories, context.device)
+            shown = explained(error, cell, context.config, context.categories, context.device, context.ranks.size)
             text = _of_another_rank(cell, context) or told(shown)
             folder.error.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
             _stopped(cell, context, "failed", "failed", text)

@@ -22,6 +22,7 @@ from harness.config import RunConfig, build, file_table
 from harness.context import Context
 from harness.dataset import read_category
 from harness.directory import RunDirectory
+from harness.footprint import refuse_too_large
 from harness.interrupt import listening
 from harness.locks import waited_for
 from harness.machine import describe_or_refuse, resolve_device
@@ -72,7 +73,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("cell")
     parser.add_argument("--together", type=int, default=1)
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
-    parser.add_argument("--in-job", action="store_true", help="heed no second signal to stop")
+    parser.add_argument("--in-job", action="store_true", help="compare memory first; heed no second signal to stop")
     asked = parser.parse_args(words)
     if asked.with_parent:
         stop_with_parent()
@@ -101,7 +102,8 @@ def run_alone(root: Path, name: str, *, together: int, in_job: bool = False) -> 
         root: the run's directory.
         name: the cell's.
         together: how many cells run at once on the machine.
-        in_job: whether this is a job of a cluster, which several may tell to stop at once.
+        in_job: whether this is a job of a cluster, whose memory nobody has compared with the cell's need, and which
+            several may tell to stop at once.
 
     Raises:
         BenchError: the cell cannot be run here.
@@ -134,12 +136,12 @@ def run_alone(root: Path, name: str, *, together: int, in_job: bool = False) -> 
             ranks=ranks,
         )
         if ranks.leads:
-            _lead(cell, context)
+            _lead(cell, context, in_job=in_job)
         elif ranks.any(here=False):
             follow_cell(cell, context)
 
 
-def _lead(cell: Cell, context: Context) -> None:
+def _lead(cell: Cell, context: Context, *, in_job: bool) -> None:
     """Run a cell, unless it is done or failed, and tell the other ranks whether there is anything to do."""
     folder, interrupt = context.directory.cell(cell.name), context.interrupt
     with waited_for(folder.lock, context.reporter, interrupt):
@@ -147,6 +149,10 @@ def _lead(cell: Cell, context: Context) -> None:
         if to_do:
             with _no_rank_waits(context.ranks):
                 describe_or_refuse(context.directory, context.device, context.reporter, interrupt)
+                if in_job:
+                    refuse_too_large(
+                        [cell], context.config, context.categories, context.device, context.together, context.ranks.size
+                    )
         if context.ranks.any(here=to_do):
             run_guarded(cell, context)
 

@@ -10,6 +10,7 @@ import torch
 from harness import footprint as subject
 from harness.cells import Cell, plan
 from harness.config import RunConfig, build
+from harness.context import Context
 from harness.directory import RunDirectory
 from harness.footprint import (
     FLOAT_BYTES,
@@ -23,10 +24,11 @@ from harness.footprint import (
     refuse_too_large,
 )
 from harness.launch import start
+from harness.launchers.here import Here
 from models.attention.table import VARIANTS
 from models.transformer import InpaintingTransformer, ModelConfig
 from profiles.errors import ConfigError, OutOfMemoryError
-from profiles.record import CellRecord, read_model
+from profiles.record import CellRecord, CellStatus, read_model
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 FACTOR = 1.5
@@ -167,6 +169,37 @@ def test_cells_beside_one_another_share_the_memory(config: RunConfig, monkeypatc
         ConfigError, match=r"expected at most 0\.10 GiB, which is free for each of 10 cells at once; fix"
     ):
         refuse_too_large(plan(config), config, {}, CPU, at_once=10)
+
+
+def test_ranks_share_the_batch_and_a_processors_memory(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_free(monkeypatch, 300 * 2**20)
+    refuse_too_large(plan(config), config, {}, CPU)
+    with pytest.raises(ConfigError, match=r"expected at most 0\.07 GiB, which is free for each of 4 ranks; fix"):
+        refuse_too_large(plan(config), config, {}, CPU, 1, 4)
+    cell = plan(config)[0]
+    alone, shared = (footprint(cell, config, FEW_IMAGES, CUDA, ranks) for ranks in (1, 4))
+    assert shared.step == pytest.approx(alone.step / 4, rel=0.2)
+    free = (sum(shared.needs(CUDA)), GIB)
+    assert largest_batch(cell, config, FEW_IMAGES, CUDA, free, 4) == 96
+    assert largest_batch(cell, config, FEW_IMAGES, CUDA, (shared.needs(CUDA)[0] - 1, GIB), 4) == 92
+
+
+def test_a_job_refuses_what_its_own_memory_does_not_hold(tmp_path: Path) -> None:
+    class Job(Here):
+        elsewhere = True
+
+        def __call__(self, cells: list[Cell], context: Context) -> None:
+            for cell in cells:
+                words = [sys.executable, "-m", "harness.worker", str(context.directory.root), cell.name, "--in-job"]
+                assert subprocess.run(words, check=False).returncode == 0
+
+    absurd = table(batch_size=10**9)
+    outcome = start(build({**absurd, "models": ["msa"], "pipelines": ["fast"]}, "test"), tmp_path / "run", Job())
+    status = read_model(CellStatus, tmp_path / "run" / "cells" / outcome.cells[0].name / "status.json")
+    assert outcome.failed == 1
+    assert status.error is not None
+    assert status.error.startswith("memory of weave/msa-fast/seed0: got a need of about ")
+    assert "fix: --set training.batch_size=" in status.error
 
 
 def test_where_no_batch_fits_it_says_so(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,14 @@ def test_a_disk_that_stays_full_under_a_job_stops_the_run_and_leaves_its_cells_t
     assert '"failed"' not in "".join(path.read_text() for path in run.glob("cells/*/*/*/status.json"))
 
 
+def test_a_job_says_which_batch_its_memory_holds(slurm: None, config: Path, tmp_path: Path) -> None:
+    words = (*JOBS, "--category", "weave", "--model", "msa", "--set", "training.batch_size=1000000000")
+    done = bench("run", "--config", str(config), "--out", str(tmp_path / "run"), *words)
+    assert done.returncode == 1, done.stderr
+    assert "memory of weave/msa-fast/seed0: got a need of about" in done.stdout
+    assert "fix: --set training.batch_size=" in done.stdout
+
+
 def test_the_ranks_of_a_job_share_its_processors_and_give_the_losses_of_one_process(
     slurm: None, config: Path, local: Path, tmp_path: Path
 ) -> None:
