@@ -28,6 +28,7 @@ from harness.progress import LINE_EVERY_S, Reporter
 from harness.result import write_results
 from harness.worker import command, tell_to_stop
 from profiles.errors import ConfigError, InterruptedRunError, MachineError
+from profiles.record import CellStatus, read_model
 
 LOOK_EVERY_S = 1.0
 ENDING_S = 600.0
@@ -216,7 +217,8 @@ def _settle(cell: Cell, job: str, context: Context) -> list[str]:
     if status == "running":  # it had no time to say so itself
         folder.fail(f"job {job} ended without a word; its last lines: {_last_lines(job, context)}")
     if status in {"running", "failed"}:
-        context.reporter.say(f"{cell.name} failed (job {job}); see {_logs(context)}")
+        why = read_model(CellStatus, folder.root / "status.json").error
+        context.reporter.say(f"{cell.name} failed (job {job}; logs in {_logs(context)}): {why}")
     write_results(context.directory, context.cells)
     return [cell.name] if status == "pending" else []
 

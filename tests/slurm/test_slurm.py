@@ -153,8 +153,9 @@ def test_a_job_says_which_batch_its_memory_holds(slurm: None, config: Path, tmp_
     words = (*JOBS, "--category", "weave", "--model", "msa", "--set", "training.batch_size=1000000000")
     done = bench("run", "--config", str(config), "--out", str(tmp_path / "run"), *words)
     assert done.returncode == 1, done.stderr
-    assert "memory of weave/msa-fast/seed0: got a need of about" in done.stdout
-    assert "fix: --set training.batch_size=" in done.stdout
+    said = next(line for line in done.stderr.splitlines() if line.startswith("weave/msa-fast/seed0 failed (job "))
+    assert "memory of weave/msa-fast/seed0: got a need of about" in said
+    assert "fix: --set training.batch_size=" in said
 
 
 def test_the_ranks_of_a_job_share_its_processors_and_give_the_losses_of_one_process(
