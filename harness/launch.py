@@ -9,20 +9,19 @@ from typing import NamedTuple
 
 import torch
 
-from harness import checkpoint
 from harness.cache import image_cache
 from harness.cells import Cell, plan, refuse_unavailable
 from harness.config import RunConfig, build, file_table
 from harness.context import Context, Launcher
 from harness.cost import by_gain
 from harness.dataset import Category, inspect_category, read_category, split_validation
-from harness.directory import CellDirectory, RunDirectory, now, write_atomically, write_model
+from harness.directory import RunDirectory, now, write_atomically, write_model
 from harness.footprint import refuse_too_large
 from harness.interrupt import Interrupt, listening
-from harness.launchers.blame import stopped_by_machine
 from harness.launchers.here import Here
-from harness.locks import held, waited_for
+from harness.locks import held
 from harness.machine import measured, refuse_another_machine, resolve_device
+from harness.mending import mend
 from harness.progress import Reporter
 from harness.result import write_results
 from harness.run import machine_is_to_blame
@@ -121,8 +120,7 @@ def resume(
         refuse_another_machine(directory, device)
     _refuse_another_program(directory, manifest)
     with listening(budget_s) as interrupt, held(directory.lock):
-        _mend(directory, cells, interrupt, retry_failed=retry_failed)
-        _forgive_machine(directory, cells)
+        mend(directory, cells, interrupt, retry_failed=retry_failed)
         statuses = [directory.cell(cell.name).status() for cell in cells]
         if not {"pending", "running"} & set(statuses) and manifest.status in {"done", "failed"}:
             return Outcome(directory.root, cells, statuses.count("failed"))
@@ -318,42 +316,6 @@ def _refuse_another_program(directory: RunDirectory, manifest: Manifest) -> None
             expected=f"{manifest.version} of {manifest.commit[:12]}, which began the run",
             fix="go back to that commit, or start a new run",
         )
-
-
-def _mend(directory: RunDirectory, cells: list[Cell], interrupt: Interrupt, *, retry_failed: bool) -> None:
-    """Mend the folders of cells that cannot go on as they are, each when no process is at it any more."""
-    directory.sweep()
-    reporter = Reporter()
-    for folder in (directory.cell(cell.name) for cell in cells):
-        if _is_whole(folder, retry_failed=retry_failed):
-            continue
-        folder.root.mkdir(parents=True, exist_ok=True)
-        with waited_for(folder.lock, reporter, interrupt):
-            _mend_cell(folder, reporter, retry_failed=retry_failed)
-
-
-def _forgive_machine(directory: RunDirectory, cells: list[Cell]) -> None:
-    """Forget what the machine did to cells when the run stopped, or it would be taken for what it does now."""
-    for folder in (directory.cell(cell.name) for cell in cells):
-        if stopped_by_machine(folder):
-            folder.set_status("pending")
-
-
-def _is_whole(folder: CellDirectory, *, retry_failed: bool) -> bool:
-    """Whether a cell can stay as it is: nothing is gone or damaged, and it did not fail or is not to be tried again."""
-    return folder.has_status() and not folder.damage() and not (retry_failed and folder.status() == "failed")
-
-
-def _mend_cell(folder: CellDirectory, reporter: Reporter, *, retry_failed: bool) -> None:
-    """Have a failed or damaged cell go on from its checkpoints; make anew one that has none or whose status is gone."""
-    if _is_whole(folder, retry_failed=retry_failed):
-        return  # whoever was at it has ended it
-    if folder.has_status() and (damage := folder.damage()):
-        reporter.say(f"{damage}; its cell goes on from what it saved")
-    if folder.has_status() and checkpoint.is_whole(folder.checkpoints):
-        folder.retry()
-    else:
-        folder.create()
 
 
 def _differences(one: RunConfig, other: RunConfig) -> list[str]:

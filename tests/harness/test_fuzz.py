@@ -21,7 +21,6 @@ from harness.dataset import inspect_category, read_category
 from harness.decoding import Decoder
 from harness.images import read_image, read_mask
 from harness.interrupt import Interrupt
-from harness.interrupt import Interrupt
 from harness.launch import _inspected
 from harness.progress import Reporter
 from harness.synthesize import SyntheticConfig, synthesize

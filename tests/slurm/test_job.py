@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("submitit")
 
 from harness.directory import CellDirectory
-from harness.launchers import slurm as subject
+from harness.launchers import job as subject
 from harness.launchers.blame import UNTOLD, stopped_by_machine
-from harness.launchers.slurm import CellJob
+from harness.launchers.job import CellJob
 from harness.worker import tell_to_stop
 from profiles.errors import MachineError
 
