@@ -168,7 +168,8 @@ def _evaluate(
     with setting.log.phase("calibration", trainer.at.best_epoch):
         trainer.save_whole()
         with stage("checkpoint"):
-            checkpoint.load_weights(trainer.model, setting.checkpoints / "best.pt", context.device)
+            best = setting.checkpoints / "best.pt"
+            checkpoint.load_weights(trainer.model, best, context.device, trainer.at.best_epoch)
         mean_hw = calibrate(reconstructor, sources.train.first(limit))
 
     with setting.log.phase("evaluation", trainer.at.best_epoch):

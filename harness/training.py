@@ -204,7 +204,7 @@ class Trainer:
             self.save_whole()
 
     def save_whole(self) -> None:
-        """Write `last.pt` where the sum of losses is known: between epochs, and after the last."""
+        """Write `last.pt` where the sum of losses is known: between epochs and after the last; see `save_last`."""
         with stage("checkpoint"):
             self._setting.log.sync()
             checkpoint.save_last(self._setting.checkpoints, self._state())
@@ -344,7 +344,6 @@ class Trainer:
             self._refuse_infinite(train_loss, validation_loss)
             if is_best := validation_loss < at.best_validation_loss:
                 at.best_epoch, at.best_validation_loss = at.epoch, validation_loss
-                self._save_best()
         wall_s = (train_times.wall_ns + validation_times.wall_ns) / 1e9
         row = EpochRow(at.epoch, train_loss, validation_loss, wall_s, windows, is_best, profiled)
         self._setting.log.epoch(row)
@@ -352,11 +351,6 @@ class Trainer:
         self._tell(row)
         at.epoch, at.step, at.times, at.loss_sum = at.epoch + 1, 0, None, 0.0
         self._loss_sum.zero_()
-
-    def _save_best(self) -> None:
-        if self._ranks.leads:
-            with stage("checkpoint"):
-                checkpoint.save(self._setting.checkpoints / "best.pt", {"model": self.model.state_dict()})
 
     def _timed_train_epoch(self, *, profiled: bool) -> tuple[PhaseTimes, int]:
         """Run the epoch's train phase, on top of what ran of it before an interruption.
