@@ -145,7 +145,7 @@ def _train(cell: Cell, context: Context, setting: Setting) -> tuple[Trainer, Sou
     """Train a cell to the stopping rule, from wherever an earlier run of it stopped."""
     saved = checkpoint.load_last(setting.checkpoints, context.device)
     at = saved.state["progress"] if saved else vars(Progress())
-    setting.log.cut_back(at["epoch"], within=at["times"] is not None)
+    setting.log.cut_back(at["epoch"], at["times"])
 
     with setting.log.phase("train", 0):
         sources = _load(cell, context)
