@@ -427,7 +427,7 @@ class Trainer:
     def _counted_steps(self, batches: Iterator[Batch], count: int, *, saving: bool = False) -> None:
         """Take a step on each of *batches* of an epoch of *count* windows; any can be the last.
 
-        Where they are not looked at closely, the state is saved every so often.
+        With *saving*, the state is saved every so often: not where they are looked at closely, or few are measured.
         """
         at = self.at
         started_ns = perf_counter_ns()

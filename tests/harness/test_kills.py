@@ -130,6 +130,13 @@ def moments(draw: random.Random) -> Iterator[Moment]:
     return chain.from_iterable(draw.sample(MOMENTS, len(MOMENTS)) for _ in repeat(None))
 
 
+def note(hits: Counter[str], found: str | None) -> None:
+    """Count what was hit, if anything was."""
+    if found is not None:
+        hits[found] += 1
+        print(f"{hits.total()}: {found}", flush=True)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_a_run_killed_at_random_moments_ends_in_the_same_numbers(tmp_path: Path) -> None:
@@ -149,12 +156,12 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_numbers(tmp_path: Path)
             shutil.rmtree(run)  # killed before it was a run: nothing to resume, and the command says so
         words = ("run", "--out", str(run), *(("--resume", "--retry-failed") if begun else config))
         if hits.total() < KILLS:
-            hits.update(filter(None, [killed(words, run, next(planned), draw)]))
+            note(hits, killed(words, run, next(planned), draw))
         else:
             assert started(*words).wait() == 0
         if is_done(run):
             at_once = Moment(lambda _: lambda: True, report_s)
-            hits.update(filter(None, [killed(("report", str(run)), run, at_once, draw)]))
+            note(hits, killed(("report", str(run)), run, at_once, draw))
             reported(run)  # over whatever the killed one left
             assert computed(run) == computed(whole)
             assert files(run) == files(whole)
