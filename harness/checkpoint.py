@@ -2,6 +2,11 @@
 
 `previous.pt` is the `last.pt` before: where a disk has damaged the last, a training goes on from there. Every file is
 written aside, synced and renamed, and what is read is checked by the checksums (CRC-32) that the format holds.
+
+`best.pt` is written after the `last.pt` of the same moment, whose weights are the best so far: those of the epoch that
+has just ended, before any step of the next. So after any kill it is no newer than `last.pt`, and older only where that
+one holds the best weights itself, and a training that goes on from it begins by writing both again. Best weights of an
+epoch that `last.pt` does not know of, which is trained again and may end otherwise, are nowhere.
 """
 
 import pickle
@@ -34,9 +39,10 @@ def save(path: Path, state: State) -> None:
 
 
 def save_last(checkpoints: Path, state: State) -> None:
-    """Write `last.pt`; the one before, which must be whole, becomes `previous.pt` once the new one is on the disk.
+    """Write `last.pt`, then `best.pt` if these are the best weights.
 
-    At every moment one of the two is whole.
+    The `last.pt` before, which must be whole, becomes `previous.pt` once the new one is on the disk: at every moment
+    one of the two is whole.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
     last = checkpoints / "last.pt"
@@ -45,6 +51,14 @@ def save_last(checkpoints: Path, state: State) -> None:
         sync(aside)
         if last.exists():
             last.replace(checkpoints / "previous.pt")
+    if _holds_best(state):
+        save(checkpoints / "best.pt", {"model": state["model"], "epoch": state["progress"]["best_epoch"]})
+
+
+def _holds_best(state: State) -> bool:
+    """Whether a state's weights are the best so far: those of the epoch that has just ended."""
+    at = state["progress"]
+    return bool(at["step"] == 0 and at["best_epoch"] == at["epoch"] - 1 > 0)
 
 
 def replace_damaged(checkpoints: Path, state: State) -> None:
@@ -86,14 +100,18 @@ def _damaged(path: Path, why: str) -> RunDirectoryError:
     return RunDirectoryError(path, got=got, expected="a checkpoint of this program", fix=fix)
 
 
-def load_weights(model: nn.Module, path: Path, device: torch.device) -> None:
-    """Give *model* the weights of a `best.pt`.
+def load_weights(model: nn.Module, path: Path, device: torch.device, epoch: int) -> None:
+    """Give *model* the weights of a `best.pt`, which must be those of *epoch*.
 
     Raises:
-        RunDirectoryError: the file is damaged.
+        RunDirectoryError: the file is damaged, or holds others: those of an epoch that was trained again, from before a
+            damaged `last.pt`, and did not end as at first.
 
     """
-    model.load_state_dict(load(path, device)["model"])
+    best = load(path, device)
+    if best["epoch"] != epoch:
+        raise _damaged(path, f"weights of epoch {best['epoch']}, not of {epoch}")
+    model.load_state_dict(best["model"])
 
 
 def load_last(checkpoints: Path, device: torch.device) -> Saved | None:
@@ -121,8 +139,9 @@ def is_whole(checkpoints: Path) -> bool:
     """Whether a training could go on from what it saved, its best weights included, or has saved nothing yet."""
     try:
         saved = load_last(checkpoints, torch.device("cpu"))
-        if saved and saved.state["progress"]["best_epoch"]:
-            load(checkpoints / "best.pt", torch.device("cpu"))
+        if saved is None or _holds_best(saved.state) or not (best_epoch := saved.state["progress"]["best_epoch"]):
+            return True
+        epoch = load(checkpoints / "best.pt", torch.device("cpu"))["epoch"]
     except RunDirectoryError:
         return False
-    return True
+    return bool(epoch == best_epoch or epoch >= saved.state["progress"]["epoch"])  # which is trained again

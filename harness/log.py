@@ -1,10 +1,11 @@
 """What a cell writes while it runs: a line per phase to `events.jsonl`, and the rows of its tables."""
 
 import csv
+import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from harness.directory import CellDirectory, RunDirectory
 from profiles.energy.telemetry import Telemetry
@@ -25,6 +26,8 @@ class CellLog(AbstractContextManager["CellLog"]):
         self._directory: CellDirectory = run.cell(cell)
         self._clock = clock
         self._telemetry = telemetry
+        self._part = ExitStack()
+        self._times: PhaseTimes | None = None
 
     def __enter__(self) -> Self:
         """Begin sampling."""
@@ -42,7 +45,8 @@ class CellLog(AbstractContextManager["CellLog"]):
         self._run.log("phase_start", cell=self._cell, phase=phase, epoch=epoch)
         ended = False
         try:
-            with self._telemetry.phase(phase, epoch), self._clock.phase(phase, epoch, carried) as times:
+            with self._part:
+                times = self._begin_part(carried or PhaseTimes(phase, epoch))
                 yield times
             ended = True
         finally:
@@ -50,9 +54,28 @@ class CellLog(AbstractContextManager["CellLog"]):
             self._write_energy()
         write_csv(self._directory.stages, StageRow._fields, times.rows(), append=True)
         residual_s = None if times.residual_ns is None else times.residual_ns / 1e9
-        row = PhaseRow(phase, epoch, times.wall_ns / 1e9, residual_s)
+        row = PhaseRow(phase, epoch, times.wall_ns / 1e9, residual_s, len(times.parts_ns))
         write_csv(self._directory.phases, PhaseRow._fields, [row], append=True)
         write_csv(self._directory.loader, LoaderRow._fields, times.loader_rows(), append=True)
+
+    def _begin_part(self, times: PhaseTimes) -> PhaseTimes:
+        """Begin to time a phase, or a further part of it, to be added to *times*."""
+        self._part.enter_context(self._telemetry.phase(times.phase, times.epoch))
+        self._times = self._part.enter_context(self._clock.phase(times.phase, times.epoch, times))
+        return times
+
+    def next_part(self) -> PhaseTimes:
+        """End the part of the current phase that has run so far and begin another; return the times so far.
+
+        Between the two parts, the energy's last reading is waited for, no longer than a moment.
+        """
+        assert self._times is not None  # noqa: S101 - asked inside a phase
+        self._part.close()
+        so_far = PhaseTimes.from_state(self._times.to_state())
+        self._telemetry.settle()
+        self._write_energy()
+        self._begin_part(self._times)
+        return so_far
 
     def _write_energy(self) -> None:
         """Append the phases whose last reading has come, also those that were interrupted: their energy was spent."""
@@ -73,44 +96,63 @@ class CellLog(AbstractContextManager["CellLog"]):
         for path in (folder.epochs, folder.stages, folder.phases, folder.loader, folder.energy):
             sync(path)
 
-    def cut_back(self, epoch: int, *, within: bool) -> None:
+    def cut_back(self, epoch: int, within: dict[str, Any] | None) -> None:
         """Drop rows that a training which goes on at *epoch* will write again, and what came before epoch 1.
 
-        Where it goes on *within* the epoch's training, what its first steps cost stays. What a phase cost is not known
-        where the process was killed before the reading that follows it.
+        Where it goes on *within* the epoch's training, with those times of it, what their parts cost stays, and no
+        more. What a phase or a part of one cost is not known where the process was killed before the reading that
+        follows it.
         """
         _filter(self._directory.epochs, EpochRow._fields, lambda row: int(row["epoch"]) < epoch)
         _filter(self._directory.stages, StageRow._fields, lambda row: _precedes(row, epoch))
         _filter(self._directory.phases, PhaseRow._fields, lambda row: _precedes(row, epoch))
         _filter(self._directory.loader, LoaderRow._fields, lambda row: _precedes(row, epoch))
-        _filter(
-            self._directory.energy,
-            EnergyRow._fields,
-            lambda row: _precedes(row, epoch + (within and row["phase"] == "train")),
-        )
-        write_csv(self._directory.energy, EnergyRow._fields, self._lost_energy(), append=True)
+        ended = [_phase(row) for row in _rows(self._directory.phases)]
+        if within is not None:
+            parts_ns = within["parts_ns"]
+            ended.append(PhaseRow("train", epoch, sum(parts_ns) / 1e9, None, len(parts_ns)))
+        energy = self._energy_of(ended)
+        with replacing(self._directory.energy) as aside:
+            write_csv(aside, EnergyRow._fields, energy)
 
-    def _lost_energy(self) -> list[EnergyRow]:
-        """Return rows for the phases that have none on a device."""
-        known = {(row["phase"], row["epoch"], row["device"]) for row in _rows(self._directory.energy)}
-        return [
-            EnergyRow(
-                row["phase"],  # type: ignore[arg-type]
-                int(row["epoch"]),
-                device,
-                start_s=None,
-                wall_s=float(row["wall_s"]),
-                energy_j=None,
-                error_j=None,
-                method=None,
-                idle_w=None,
-                reason=LOST,
-                caveats="",
-            )
-            for row in _rows(self._directory.phases)
-            for device in self._telemetry.devices
-            if (row["phase"], row["epoch"], device) not in known
-        ]
+    def _energy_of(self, phases: list[PhaseRow]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of energy of *phases*, and for each of their parts that has none on a device one without.
+
+        Such parts share what the others leave of the phase's wall time.
+        """
+        rows: dict[tuple[str, int, str], list[dict[str, str]]] = {}
+        devices = dict.fromkeys(self._telemetry.devices)
+        for row in _rows(self._directory.energy):
+            rows.setdefault((row["phase"], int(row["epoch"]), row["device"]), []).append(row)
+            devices.setdefault(row["device"])
+        for phase in phases:
+            for device in devices:
+                known = rows.get((phase.phase, phase.epoch, device), [])[: phase.parts]
+                yield from (tuple(row.values()) for row in known)
+                lost = phase.parts - len(known)
+                left_s = phase.wall_s - math.fsum(float(row["wall_s"]) for row in known)
+                yield from [_lost_energy(phase, device, max(0.0, left_s / max(1, lost)))] * lost
+
+
+def _phase(row: dict[str, str]) -> PhaseRow:
+    """Read a row of `phases.csv`, but for its residual."""
+    return PhaseRow(row["phase"], int(row["epoch"]), float(row["wall_s"]), None, int(row["parts"]))  # type: ignore[arg-type]
+
+
+def _lost_energy(phase: PhaseRow, device: str, wall_s: float) -> EnergyRow:
+    return EnergyRow(
+        phase.phase,
+        phase.epoch,
+        device,
+        start_s=None,
+        wall_s=wall_s,
+        energy_j=None,
+        error_j=None,
+        method=None,
+        idle_w=None,
+        reason=LOST,
+        caveats="",
+    )
 
 
 def _precedes(row: dict[str, str], epoch: int) -> bool:

@@ -72,7 +72,15 @@ class Ranks(NamedTuple):
 
     def any(self, *, here: bool) -> bool:
         """Whether something is so on any rank; all of them learn the same."""
-        return here if self.size == 1 else self.total(torch.tensor(float(here))) > 0
+        return self.highest(int(here)) > 0
+
+    def highest(self, here: int) -> int:
+        """Return the largest of the ranks' numbers."""
+        if self.size == 1:
+            return here
+        largest = torch.tensor(here)
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_control())
+        return int(largest.item())
 
     def wait(self) -> None:
         """Wait until all ranks are here."""

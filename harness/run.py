@@ -161,7 +161,7 @@ def _train(cell: Cell, context: Context, setting: Setting) -> tuple[Trainer, Sou
     """Train a cell to the stopping rule, from wherever an earlier run of it stopped."""
     saved = checkpoint.load_last(setting.checkpoints, context.device)
     at = saved.state["progress"] if saved else vars(Progress())
-    setting.log.cut_back(at["epoch"], within=at["times"] is not None)
+    setting.log.cut_back(at["epoch"], at["times"])
 
     with setting.log.phase("train", 0):
         sources = _load(cell, context)
@@ -184,7 +184,8 @@ def _evaluate(
     with setting.log.phase("calibration", trainer.at.best_epoch):
         trainer.save_whole()
         with stage("checkpoint"):
-            checkpoint.load_weights(trainer.model, setting.checkpoints / "best.pt", context.device)
+            best = setting.checkpoints / "best.pt"
+            checkpoint.load_weights(trainer.model, best, context.device, trainer.at.best_epoch)
         mean_hw = calibrate(reconstructor, sources.train.first(limit))
 
     with setting.log.phase("evaluation", trainer.at.best_epoch):

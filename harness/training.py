@@ -2,7 +2,8 @@
 
 Every step can be the last: the state at a step's end is whole, and a training resumed from it ends in the same
 numbers as one that was never stopped. The state of a finished epoch is saved at the beginning of whatever follows,
-when the epoch's rows are written, so that checkpoint and tables never contradict each other.
+when the epoch's rows are written, so that checkpoint and tables never contradict each other. Within an epoch it is
+saved when asked to stop, and every so often (`save_every_s`): a process that is killed loses no more than that.
 """
 
 import itertools
@@ -12,7 +13,7 @@ from contextlib import closing, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -36,6 +37,9 @@ from profiles.tracing.observation import Observer
 KEPT_TRACES = 3
 """Of an early, a middle and a late epoch."""
 
+GO_ON, SAVE, STOP = range(3)
+"""What a rank may wish after a step; what any of them wishes most, all of them do."""
+
 
 class TrainingConfig(BaseModel):
     """How a model is trained; the defaults are the thesis's."""
@@ -50,6 +54,9 @@ class TrainingConfig(BaseModel):
     warmup_steps: int = Field(default=0, ge=0, description="steps before the first epoch, undone afterwards")
     measured_steps: int | None = Field(
         default=None, gt=0, description="one epoch of at most so many steps, not to convergence"
+    )
+    save_every_s: float = Field(
+        default=600.0, gt=0, allow_inf_nan=False, description="seconds between two saves of the state within an epoch"
     )
 
 
@@ -151,6 +158,8 @@ class Trainer:
         self._ranks = setting.ranks
         self._parallel = self._ranks.model(model, train.device)
         self.optimizer = self._new_optimizer()
+        self._saved_s = monotonic()
+        self._save_is_due = False
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=train.device)  # on the device: no wait per step
         self._validation_windows = self._draw(validation, "validation")
         self._measured: Generator[Batch, None, None] | None = None
@@ -202,12 +211,24 @@ class Trainer:
             self.at.loss_sum = self._ranks.total(self._loss_sum)
         if self._ranks.leads:
             self.save_whole()
+        self._saved_s, self._save_is_due = monotonic(), False
 
     def save_whole(self) -> None:
-        """Write `last.pt` where the sum of losses is known: between epochs, and after the last."""
+        """Write `last.pt` where the sum of losses is known, between epochs and after the last; see `save_last`."""
         with stage("checkpoint"):
             self._setting.log.sync()
             checkpoint.save_last(self._setting.checkpoints, self._state())
+
+    def _save_within(self) -> None:
+        """Save within an epoch's train phase, with what clock and meters told of it so far.
+
+        The phase's part so far ends for that, so that its times add up. What saving takes belongs to the next part.
+        """
+        with stage("checkpoint"):
+            self._refuse_infinite_state()
+        self.at.times = self._setting.log.next_part()
+        self.save()
+        self.at.times = None
 
     def _state(self) -> checkpoint.State:
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -298,9 +319,12 @@ class Trainer:
         return waited_ns
 
     def _check(self) -> None:
-        """Stop here if anyone asked any of the ranks to."""
+        """Stop here if anyone asked any of the ranks to; else learn whether the first of them finds it time to save."""
         interrupt = self._setting.interrupt
-        if self._ranks.any(here=interrupt.is_requested()):
+        is_due = self._ranks.leads and monotonic() - self._saved_s >= self._config.save_every_s
+        wish = self._ranks.highest(STOP if interrupt.is_requested() else SAVE if is_due else GO_ON)
+        self._save_is_due = wish == SAVE
+        if wish == STOP:
             interrupt.check()
             message = "interrupted by another rank"
             raise InterruptedRunError(message)
@@ -317,9 +341,7 @@ class Trainer:
             while self.at.stopped_by is None:
                 self._epoch()
         except InterruptedRunError:
-            self._refuse_infinite(
-                self._ranks.total(self._loss_sum), *(weight.sum().item() for weight in self.model.parameters())
-            )
+            self._refuse_infinite_state()
             self.save()
             raise
         finally:
@@ -344,7 +366,6 @@ class Trainer:
             self._refuse_infinite(train_loss, validation_loss)
             if is_best := validation_loss < at.best_validation_loss:
                 at.best_epoch, at.best_validation_loss = at.epoch, validation_loss
-                self._save_best()
         wall_s = (train_times.wall_ns + validation_times.wall_ns) / 1e9
         row = EpochRow(at.epoch, train_loss, validation_loss, wall_s, windows, is_best, profiled)
         self._setting.log.epoch(row)
@@ -352,11 +373,6 @@ class Trainer:
         self._tell(row)
         at.epoch, at.step, at.times, at.loss_sum = at.epoch + 1, 0, None, 0.0
         self._loss_sum.zero_()
-
-    def _save_best(self) -> None:
-        if self._ranks.leads:
-            with stage("checkpoint"):
-                checkpoint.save(self._setting.checkpoints / "best.pt", {"model": self.model.state_dict()})
 
     def _timed_train_epoch(self, *, profiled: bool) -> tuple[PhaseTimes, int]:
         """Run the epoch's train phase, on top of what ran of it before an interruption.
@@ -391,7 +407,7 @@ class Trainer:
         with closing(self._batches(self._train, windows.select(slice(done, count)))) as batches:
             if profiled and at.step == 0:
                 self._observe(batches, steps, count)
-            self._counted_steps(batches, count)
+            self._counted_steps(batches, count, saving=True)
         return count
 
     def _observe(self, batches: Iterator[Batch], most_steps: int, count: int) -> None:
@@ -408,8 +424,11 @@ class Trainer:
             raise
         at.observations = observer.thinned([*at.observations, seen], KEPT_TRACES)
 
-    def _counted_steps(self, batches: Iterator[Batch], count: int) -> None:
-        """Take a step on each of *batches* of an epoch of *count* windows; any can be the last."""
+    def _counted_steps(self, batches: Iterator[Batch], count: int, *, saving: bool = False) -> None:
+        """Take a step on each of *batches* of an epoch of *count* windows; any can be the last.
+
+        With *saving*, the state is saved every so often: not where they are looked at closely, or few are measured.
+        """
         at = self.at
         started_ns = perf_counter_ns()
         for batch in batches:
@@ -423,6 +442,9 @@ class Trainer:
                 started_ns += at.step_ns[-1]
             self._setting.reporter.advance(size)
             self._check()
+            if saving and self._save_is_due:
+                self._save_within()
+                started_ns = perf_counter_ns()
 
     def _step(self, batch: Batch, total: Tensor, size: int) -> None:
         """Take one optimizer step; add the losses before it of the batch's windows to *total*.
@@ -503,6 +525,11 @@ class Trainer:
         if self.at.epoch - self.at.best_epoch >= self._config.patience:
             return "patience"
         return "max_epochs" if self.at.epoch >= self._config.max_epochs else None
+
+    def _refuse_infinite_state(self) -> None:
+        """Stop a training whose state is not worth saving; see `_refuse_infinite`."""
+        weights = (weight.sum().item() for weight in self.model.parameters())
+        self._refuse_infinite(self._ranks.total(self._loss_sum), *weights)
 
     def _refuse_infinite(self, *numbers: float) -> None:
         """Stop a training that has lost its way.

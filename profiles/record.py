@@ -64,13 +64,14 @@ class PhaseRow(NamedTuple):
     """`phases.csv`: one phase of one epoch.
 
     `residual_s` is what the stages' clock and the host's disagree by where they are two clocks, as on a GPU; it is
-    part of `unattributed`.
+    part of `unattributed`. `parts` are what it ran in: one, but for interruptions and what was saved within it.
     """
 
     phase: Phase
     epoch: int
     wall_s: float
     residual_s: float | None
+    parts: int = 1
 
 
 class EpochRow(NamedTuple):
@@ -141,7 +142,7 @@ class TelemetryRow(NamedTuple):
 
 
 class EnergyRow(NamedTuple):
-    """`energy.csv`: what one stretch of a phase cost on one device; a phase that was interrupted has several.
+    """`energy.csv`: what one stretch of a phase cost on one device; one interrupted, or saved within, has several.
 
     `energy_j` lies within `error_j` of what the device's own meter would have told at the stretch's very borders; how
     true the meter is, is not known here. An empty `energy_j` is unavailable, for `reason`; an empty `start_s` is of a

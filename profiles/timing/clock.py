@@ -83,7 +83,7 @@ class StageClock:
                 self.drain()
                 ended_ns = self._now_ns()
                 self._end(ended_ns)
-                times.wall_ns += ended_ns - started_ns
+                times.parts_ns.append(ended_ns - started_ns)
                 self._times = self._handed_on = None
 
     def drain(self) -> None:

@@ -26,7 +26,8 @@ class Cell(NamedTuple):
 class PhaseTimes:
     """Exposed nanoseconds and entries per stage and direction of one phase of one epoch.
 
-    `wall_ns` is the phase's wall time; once the phase has ended, `exposed_ns` sums to it. `loader_ns` is CPU time of
+    `parts_ns` are the wall times of the phase's parts that have ended: one, but for interruptions and what is saved
+    within it; `exposed_ns` then sums to their sum. `loader_ns` is CPU time of
     loading by part, wherever it was spent; it is none of the wall time. `residual_ns` is what device events and host
     clock, which each measure the phase, disagree by, a part of `unattributed`; with one clock it is absent.
     """
@@ -34,11 +35,16 @@ class PhaseTimes:
     phase: Phase
     epoch: int
     tag: Tag = "measured"
-    wall_ns: int = 0
+    parts_ns: list[int] = field(default_factory=list)
     exposed_ns: dict[Cell, int] = field(default_factory=dict)
     calls: dict[Cell, int] = field(default_factory=dict)
     loader_ns: dict[LoaderPart, int] = field(default_factory=dict)
     residual_ns: int | None = None
+
+    @property
+    def wall_ns(self) -> int:
+        """Return the phase's wall time."""
+        return sum(self.parts_ns)
 
     def charge(self, cell: Cell, duration_ns: int) -> None:
         """Add to what *cell* took."""
@@ -57,10 +63,12 @@ class PhaseTimes:
             raise AssertionError(message)
 
     def to_state(self) -> dict[str, Any]:
-        """Return plain values, fit for a checkpoint; see `check`."""
+        """Return plain values, fit for a checkpoint, which a phase that goes on leaves as they are; see `check`."""
         self.check()
         return {
             **vars(self),
+            "parts_ns": list(self.parts_ns),
+            "loader_ns": dict(self.loader_ns),
             "exposed_ns": [(*cell, value) for cell, value in self.exposed_ns.items()],
             "calls": [(*cell, value) for cell, value in self.calls.items()],
         }

@@ -73,6 +73,14 @@ def fill(disk: Path, going: subprocess.Popen[str]) -> Path:
     return file
 
 
+def is_dead(process: psutil.Process) -> bool:
+    """Whether a process has ended, though nobody may have asked yet how."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def computed(run: Path) -> dict[str, Any]:
     """Return every number of a run that no clock or memory gauge had a part in."""
     results = pd.read_csv(run / "results.csv").set_index(CELL)

@@ -181,7 +181,9 @@ def test_few_steps_are_measured_as_in_the_middle_of_an_epoch_and_the_loader_s_st
     record, stages = read_model(CellRecord, folder_of(outcome).record), pd.read_csv(folder_of(outcome).stages)
     loading = stages[(stages["phase"] == "train") & (stages["epoch"] == 1) & (stages["stage"] == "data_loading")]
     assert loading["exposed_s"].sum() < 0.04
-    said = re.search(r"3 measured steps of (\d+); the loader's start, (\S+) s, is counted once", "".join(record.caveats))
+    said = re.search(
+        r"3 measured steps of (\d+); the loader's start, (\S+) s, is counted once", "".join(record.caveats)
+    )
     assert said is not None
     steps, start_s = int(said[1]), float(said[2])
     assert 0.07 < start_s < 0.5

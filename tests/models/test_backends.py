@@ -119,8 +119,8 @@ def test_a_checkpoint_of_either_backend_gives_the_same_model_on_the_other(
     name: str, one: Backend, other: Backend, tmp_path: Path
 ) -> None:
     written, read = transformer(name, one), transformer(name, other)
-    checkpoint.save(tmp_path / "best.pt", {"model": written.state_dict()})
-    checkpoint.load_weights(read, tmp_path / "best.pt", torch.device("cpu"))
+    checkpoint.save(tmp_path / "best.pt", {"model": written.state_dict(), "epoch": 1})
+    checkpoint.load_weights(read, tmp_path / "best.pt", torch.device("cpu"), 1)
     context_bkp, positions_bt = torch.rand(5, 8, 48).double(), torch.randint(25, (5, 9))
     torch.testing.assert_close(read(context_bkp, positions_bt), written(context_bkp, positions_bt), rtol=1e-10, atol=0)
     for model in (written, read):

@@ -83,7 +83,7 @@ def test_a_phase_adds_to_what_ran_before_an_interruption() -> None:
 
 def test_lost_time_is_an_error_and_not_a_row() -> None:
     with pytest.raises(AssertionError, match="stages sum to 3 ns, wall time is 4 ns"):
-        PhaseTimes("train", 1, wall_ns=4, exposed_ns={Cell("loss", "forward"): 3}).rows()
+        PhaseTimes("train", 1, parts_ns=[4], exposed_ns={Cell("loss", "forward"): 3}).rows()
 
 
 def test_every_table_leads_with_the_same_five_stages_and_ends_with_the_remainder() -> None:
