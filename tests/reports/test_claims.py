@@ -99,17 +99,37 @@ def test_what_the_tables_allow_of_a_claim_is_computed_from_them(claim: str, effe
     assert row.published_verdict == verdict
 
 
-def test_two_models_are_equal_where_the_interval_lies_within_the_margin() -> None:
+def test_two_models_are_equal_where_equivalence_is_shown_and_never_for_the_lack_of_a_difference() -> None:
     objects = [name for name in NAMES if facts()[name].kind == "object"]
     effects = {name: 0.1 * (-1) ** place * place for place, name in enumerate(objects)}
     claim = next(claim for claim in CLAIMS if claim.expected == "no difference")
-    near, far = claim.test.outcome(effects), claim.test.outcome({name: 20.0 * e for name, e in effects.items()})
-    lopsided = replace(near, low=-5.0)
-    assert judge(Found(claim, effects, lopsided, near.p)).verdict == "undecided"
-    apart = claim.test.outcome({name: 5.0 + effect for name, effect in effects.items()})
-    assert judge(Found(claim, effects, near, near.p)).verdict == "supported"
-    assert judge(Found(claim, effects, far, far.p)).verdict == "undecided"
-    assert judge(Found(claim, effects, apart, apart.p)).verdict == "contradicted"
+
+    def verdict(scale: float, shift: float, tests: int = 1) -> str:
+        """Return the verdict on the effects, whose p are corrected as if there were so many *tests*."""
+        found = {name: scale * effect + shift for name, effect in effects.items()}
+        outcome = claim.test.outcome(found)
+        p, beyond = (None if p is None else min(1.0, tests * p) for p in (outcome.p, outcome.p_beyond))
+        return judge(Found(claim, found, outcome, p, beyond)).verdict
+
+    assert verdict(1.0, 0.0) == "supported"
+    assert verdict(1.0, 0.0, tests=30) == "undecided"
+    assert verdict(20.0, 0.0) == "undecided"
+    assert verdict(1.0, 1.0) == "supported"
+    assert verdict(1.0, 1.9) == "undecided"
+    assert verdict(1.0, 5.0) == "contradicted"
+    assert verdict(1.0, -5.0) == "contradicted"
+
+
+def test_the_p_of_equivalence_is_corrected_with_those_of_all_other_claims() -> None:
+    objects = [name for name in NAMES if facts()[name].kind == "object"]
+    specs = [spec for name in objects for spec in pair(name, 100.0, 100.0, kind="object")]
+    row = row_of([record(spec) for spec in specs], "mlsa_detects_equally_object")
+    assert "equivalence within" in row.test
+    assert row.p_value == 2 / 2 ** len(objects)
+    others = {other.claim: other.p_value for other in claim_rows([record(spec) for spec in specs])}
+    assert sum(p is not None for p in others.values()) > 1
+    assert row.p_adjusted is not None
+    assert row.p_adjusted > row.p_value
 
 
 def test_attention_and_loading_are_judged_by_their_stages() -> None:
@@ -275,7 +295,7 @@ def test_models_that_do_not_differ_at_all_are_equal_and_neither_better() -> None
     ]
     row = row_of(equal, "mlsa_detects_equally_object")
     assert (row.verdict, row.low, row.high) == ("supported", 0.0, 0.0)
-    assert row.why.startswith("the interval, not corrected, lies within")
+    assert row.why.startswith("equal to 2 points: p ")
     better = row_of(equal, "mlsa_detects_better")
     assert (better.verdict, better.why) == (
         "undecided",
