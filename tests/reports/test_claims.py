@@ -11,6 +11,7 @@ from reports.claims.pairs import Setting, geometric_mean
 from reports.claims.thesis import CLAIMS
 from reports.claims.verdicts import Found, claim_rows, judge
 from reports.page.answer import Answer, answers
+from reports.page.why import stage_differences
 from reports.rows.claims import ClaimRow
 from reports.source.published import categories, facts
 
@@ -191,13 +192,15 @@ def test_the_answer_tells_the_ratio_the_share_and_the_largest_stage() -> None:
     (found,) = answered(records_of([1.05 + 0.01 * place for place in range(15)]))
     faster, why, cost = found.sentences
     assert faster.text.startswith(
-        "MLSA took 12\u00a0% more time per epoch than MSA, a difference that the test confirms"
+        "Linear attention (MLSA) took 12\u00a0% more time per epoch than softmax attention (MSA), "
+        "a difference that the test confirms"
     )
     assert "baseline MSA" in faster.evidence
     assert why.text == (
-        "Attention, forward and backward, takes 13.0\u00a0% of the training phase with MSA and 13.0\u00a0% with MLSA; "
+        "Attention, forward and backward, takes 13.0\u00a0% of the training with MSA and 13.0\u00a0% with MLSA; "
         "the largest stage is data loading, 38.0\u00a0% with MSA and 38.0\u00a0% with MLSA; "
-        "training is mixed in all 30 cells."
+        "the two differ most in data loading, by +4.6\u00a0% of an epoch of MSA; "
+        "what sets the pace is no single thing in all 30 cells."
     )
     assert cost.text == (
         "An epoch took 100.0\u00a0s with MSA and 112.0\u00a0s with MLSA; its energy is unknown, and the segmentation "
@@ -206,17 +209,51 @@ def test_the_answer_tells_the_ratio_the_share_and_the_largest_stage() -> None:
     assert "peak memory 2.980\u00a0GiB, n\u00a015" in cost.evidence
 
 
+def test_where_attention_is_the_largest_stage_its_share_is_told_once() -> None:
+    whole = record(Spec())
+    most = [
+        total.model_copy(update={"share": 0.5}) if total.stage == "attention" else total for total in whole.stage_totals
+    ]
+    text = answered([whole.model_copy(update={"stage_totals": tuple(most)})])[0].sentences[1].text
+    assert "100.0\u00a0% of the training with MSA; no other stage takes more;" in text
+
+
 def test_the_answer_is_honest_about_a_small_sample_and_about_none() -> None:
     (small,) = answered(records_of([1.1]))
     assert "settles nothing yet (1 category: too few, whatever they show)" in small.sentences[0].text
     (none,) = answered([record(Spec())])
-    assert "cannot be told: MLSA and MSA share no category" in none.sentences[0].text
+    assert "cannot be told: they share no category here" in none.sentences[0].text
 
 
 def test_the_answer_without_stages_says_so() -> None:
     (found,) = answered([record(Spec()).model_copy(update={"stage_totals": ()})])
     assert "an unknown share with MSA" in found.sentences[1].text
     assert "the largest stage is unknown" in found.sentences[1].text
+
+
+def test_what_the_models_differ_in_adds_up_to_the_whole_difference_of_their_epochs() -> None:
+    records = records_of([1.1, 1.2])
+    off = stage_differences(records)
+    assert sum(off.values()) == pytest.approx(0.15)
+    assert off["attention"] == pytest.approx(0.13 * 0.15)
+    slow = [
+        total.model_copy(update={"exposed_s": 3.0 * total.exposed_s}) if total.stage == "attention" else total
+        for total in records[1].stage_totals
+    ]
+    apart = [records[0], records[1].model_copy(update={"stage_totals": tuple(slow)})]
+    base = 0.13 * (3.0 * 1.1 - 1.0)
+    assert stage_differences(apart)["attention"] == pytest.approx(base)
+    sentence = answered(apart)[0].sentences[1]
+    assert f"the two differ most in attention, by +{100 * base:.1f}\u00a0% of an epoch of MSA" in sentence.text
+    assert "all stages together +" in sentence.evidence
+
+
+def test_models_that_share_no_category_differ_in_nothing_that_can_be_told() -> None:
+    alone = [record(Spec()), record(Spec(category="grid", model="mlsa"))]
+    assert stage_differences(alone) == {}
+    assert "differ" not in answered(alone)[0].sentences[1].text
+    equal = [record(spec) for spec in pair("carpet", 100.0, 100.0)]
+    assert "the two differ in no stage by 0.1\u00a0% of an epoch" in answered(equal)[0].sentences[1].text
 
 
 def test_beside_a_few_measured_steps_the_checkpoint_is_left_out() -> None:
@@ -237,6 +274,12 @@ def test_the_cost_says_of_how_many_cells_it_is_and_what_is_estimated() -> None:
     records = [record(Spec(values={guessed.name: guessed})), record(Spec(category="grid"))]
     (found,) = answered(records)
     assert "2,500\u00a0J in 1 of 2 cells (estimated)" in found.sentences[2].text
+
+
+def test_the_cost_has_the_digits_that_the_least_sure_cell_justifies() -> None:
+    unsure = Metric(name="time_per_epoch", value=2026.2, unit="s", n=6, spread=660.0, tag="estimated")
+    text = answered([record(Spec(values={unsure.name: unsure}))])[0].sentences[2].text
+    assert "took 34\u00a0min (estimated) with MSA" in text
 
 
 def test_a_claim_on_estimated_times_says_so() -> None:
@@ -268,12 +311,17 @@ def test_a_training_that_a_limit_of_epochs_ended_is_in_no_claim_on_its_length_an
 def test_times_are_called_the_same_only_where_the_interval_says_so() -> None:
     (canceled,) = answered(records_of([1.04, 0.963]))
     assert canceled.sentences[0].text.startswith(
-        "MLSA took 0.1\u00a0% more time per epoch than MSA, which settles noth"
+        "Linear attention (MLSA) took 0.1\u00a0% more time per epoch than softmax attention (MSA), which settles noth"
     )
     (slower,) = answered(records_of([1.002 + 0.0001 * n for n in range(15)]))
-    assert slower.sentences[0].text == "MLSA and MSA took the same time per epoch, to 0.5\u00a0%."
+    assert slower.sentences[0].text == (
+        "Linear attention (MLSA) and softmax attention (MSA) took the same time per epoch, to 0.5\u00a0%."
+    )
     (more,) = answered(records_of([1.004 + 0.0005 * n for n in range(15)]))
-    assert "0.7\u00a0% more time per epoch than MSA, a difference that the test confirms" in more.sentences[0].text
+    assert (
+        "0.7\u00a0% more time per epoch than softmax attention (MSA), a difference that the test"
+        in more.sentences[0].text
+    )
 
 
 def test_the_cost_is_of_what_both_models_finished() -> None:
