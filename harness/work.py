@@ -113,9 +113,9 @@ def _work(stage: str, direction: Direction, flops: int, ends: tuple[int, int, in
 def loss_flops(side: int, values: int) -> tuple[int, int]:
     """Return the FLOPs of the loss on one patch of so many *values*, forward and backward.
 
-    SSIM takes five Gaussian means, each by a pass across and one down: of prediction and target, of the squares of both,
-    of their product; a gradient goes back through the three that hold the prediction. MSGMS takes two differences of both patches at three scales, and a
-    gradient goes back through the prediction's.
+    SSIM takes five Gaussian means, each by a pass across and one down: of prediction and target, of the squares of
+    both, of their product; a gradient goes back through the three that hold the prediction. MSGMS takes two
+    differences of both patches at three scales, and a gradient goes back through the prediction's.
     """
     mean = 2 * 2 * SSIM_WINDOW * values
     scales = sum(values // side**2 * (side // 2**scale) ** 2 for scale in range(SCALES))
