@@ -25,7 +25,7 @@ from reports.words.format import (
     with_spread,
 )
 
-_EVEN = 0.005
+_EVEN, _FINEST = 0.005, 0.002
 _NAMES = {BASELINE: f"softmax attention ({model_name(BASELINE)})", OTHER: f"linear attention ({model_name(OTHER)})"}
 """The two models for a reader who knows neither; later sentences use the short names."""
 
@@ -70,7 +70,7 @@ def _faster(row: ClaimRow) -> Sentence:
         text = f"{_capital(second)} and {first} took the same time per epoch, to {percent(_EVEN)}"
     else:
         off, word = abs(row.measured - 1.0), "more" if row.measured > 1.0 else "less"
-        digits = row.spread if row.spread is not None and row.spread < off else None
+        digits = None if row.spread is None else max(_FINEST, min(row.spread, off))
         text = f"{_capital(second)} took {percent(off, digits)} {word} time per epoch than {first}{_standing(row)}"
     evidence = (
         f"Geometric mean {ratio(row.measured, row.spread)} (baseline {model_name(BASELINE)}), "
