@@ -133,6 +133,17 @@ def test_the_p_of_equivalence_is_corrected_with_those_of_all_other_claims() -> N
     assert row.p_adjusted > row.p_value
 
 
+def test_models_farther_apart_than_the_margin_contradict_that_they_are_equal() -> None:
+    records = []
+    for place, name in enumerate(name for name in NAMES if facts()[name].kind == "object"):
+        msa, mlsa = pair(name, 100.0, 100.0, kind="object")
+        score = Metric(name="detection_auroc", value=80.0 + 0.1 * place, unit="%", tag="measured")
+        records += [record(msa), record(replace(mlsa, values={score.name: score}))]
+    row = row_of(records, "mlsa_detects_equally_object")
+    assert row.verdict == "contradicted"
+    assert row.why.startswith("more than 2 points apart: p ")
+
+
 def test_attention_and_loading_are_judged_by_their_stages() -> None:
     records = records_of([1.01] * 8)
     attention = row_of(records, "attention_not_the_cause")
@@ -313,6 +324,8 @@ def test_times_are_called_the_same_only_where_the_interval_says_so() -> None:
     assert canceled.sentences[0].text.startswith(
         "Linear attention (MLSA) took 0.1\u00a0% more time per epoch than softmax attention (MSA), which settles noth"
     )
+    (unsure,) = answered(records_of([1.5, 0.72]))
+    assert "took 4\u00a0% more time" in unsure.sentences[0].text
     (slower,) = answered(records_of([1.002 + 0.0001 * n for n in range(15)]))
     assert slower.sentences[0].text == (
         "Linear attention (MLSA) and softmax attention (MSA) took the same time per epoch, to 0.5\u00a0%."

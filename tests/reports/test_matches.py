@@ -38,6 +38,7 @@ def fields(table: Table | None, row: int = 0) -> dict[str, Entry]:
         ([0.5 + 0.001 * n for n in range(8)], "MLSA"),
         ([1.0 + 0.001 * (n % 3) for n in range(8)], "undecided"),
         ([1.5], "untested"),
+        ([1.5, 1.5], "untested"),
     ],
 )
 def test_a_category_is_won_where_the_interval_leaves_no_doubt(build: Build, times: list[float], faster: str) -> None:
