@@ -19,7 +19,7 @@ from harness.pipelines.table import PIPELINES
 from harness.scores import Scores
 from harness.summary import Tables
 from harness.training import Trainer
-from harness.work import stage_work
+from harness.work import stage_work, work_around
 from profiles.energy.telemetry import Telemetry
 from profiles.environment import usable_processors
 from profiles.files import replacing
@@ -107,8 +107,11 @@ def _interrupted_epochs(cell: Cell, context: Context) -> set[int]:
 
 
 def _work(cell: Cell, context: Context, trainer: Trainer) -> list[StageWork]:
-    attention = sum(parameter.numel() for name, parameter in trainer.model.named_parameters() if ".attention." in name)
-    return stage_work(cell.model, context.config.model, context.config.training.batch_size, attention)
+    sizes = {name: parameter.numel() for name, parameter in trainer.model.named_parameters()}
+    attention = sum(size for name, size in sizes.items() if ".attention." in name)
+    model, batch_size = context.config.model, context.config.training.batch_size
+    around = work_around(model, batch_size // context.ranks.size, sum(sizes.values()))
+    return [*stage_work(cell.model, model, batch_size, attention), *around]
 
 
 def _metrics(

@@ -1,18 +1,25 @@
 """How much arithmetic and traffic each stage of a training step is, counted in closed form: for a roofline.
 
-FLOPs are those of matrix products, a multiplication and an addition each; norms, activations and softmax are left out.
-Bytes are the least that can move: weights read once a step, what enters and what leaves a stage once a window, and
-gradients likewise. A kernel that is not fused moves more.
+FLOPs are those of matrix products and convolutions, a multiplication and an addition each; norms, activations and
+softmax are left out, and so is all that the optimizer does. Bytes are the least that can move: weights read once a
+step, what enters and what leaves a stage once a window, and gradients likewise. A kernel that is not fused moves more.
+The loss is counted as it is defined, in convolutions, whichever way a pipeline computes it.
 Symbols: T tokens, D width, H heads, E width of a head, F hidden width, P values of a patch, n blocks.
 """
 
 from collections.abc import Callable
 
+from models.loss import SCALES, SSIM_WINDOW
 from models.transformer import ModelConfig
 from profiles.record import Direction, StageWork
 
 VALUE_BYTES = 4
 """A float32."""
+
+UPDATE_VALUES = 7
+"""Values that Adam moves for each parameter: weight, gradient and both moments read, all but the gradient written."""
+
+PREWITT_SIDE = 3
 
 
 def _softmax(tokens: int, width: int, heads: int) -> int:
@@ -101,3 +108,35 @@ def _work(stage: str, direction: Direction, flops: int, ends: tuple[int, int, in
     of_input = stage != "embedding"
     values = entering + leaving + of_input * entering + (1 + of_input) * weights / batch_size
     return StageWork(stage=stage, direction=direction, flops=(1 + of_input) * flops, least_bytes=VALUE_BYTES * values)
+
+
+def loss_flops(side: int, values: int) -> tuple[int, int]:
+    """Return the FLOPs of the loss on one patch of so many *values*, forward and backward.
+
+    SSIM takes five Gaussian means, each by a pass across and one down: of prediction and target, of the squares of
+    both, of their product; a gradient goes back through the three that hold the prediction. MSGMS takes two
+    differences of both patches at three scales, and a gradient goes back through the prediction's.
+    """
+    mean = 2 * 2 * SSIM_WINDOW * values
+    scales = sum(values // side**2 * (side // 2**scale) ** 2 for scale in range(SCALES))
+    differences = 2 * 2 * PREWITT_SIDE**2 * scales
+    return 5 * mean + 2 * differences, 3 * mean + differences
+
+
+def work_around(config: ModelConfig, windows: int, parameters: int) -> list[StageWork]:
+    """Return what loss and optimizer are, per window.
+
+    Args:
+        config: the model's sizes.
+        windows: of a step, that share one update.
+        parameters: that are updated.
+
+    """
+    patch = config.patch_values
+    forward, backward = loss_flops(config.patch_side, patch)
+    update = VALUE_BYTES * UPDATE_VALUES * parameters / windows
+    return [
+        StageWork(stage="loss", direction="forward", flops=forward, least_bytes=VALUE_BYTES * 2 * patch),
+        StageWork(stage="loss", direction="backward", flops=backward, least_bytes=VALUE_BYTES * 3 * patch),
+        StageWork(stage="optimizer", direction="none", flops=0, least_bytes=update),
+    ]

@@ -72,8 +72,9 @@ def compare(
 ) -> None:
     """Set two runs against each other: every metric before and after, its ratio with an interval, a verdict.
 
-    Exits with 0 where nothing that was tested got worse, 3 where something did, 4 where the runs cannot be compared,
-    one of them lacks a cell, or cells are too few to tell, 5 where one of them has finished none.
+    Exits with 0 where nothing that was tested got worse, 3 where something did, 4 where neither can be said: the runs
+    are not comparable, one of them lacks a cell, or it is undecided, because something looks worse that could not be
+    tested, or nothing could; 5 where one of them has finished no cell, 2 where a folder or the threshold is wrong.
 
     Example: bench compare runs/main runs/branch --threshold 5% --format markdown
     \f

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from profiles.record import CellRecord, StageTotal
-from reports.charts.svg import ACCENT, INK, ON_STAGE, PAPER, RULE, Chart, Words, chart, figure, styled
+from reports.charts.svg import ACCENT, INK, ON_STAGE, PAPER, RULE, Chart, Drawn, Words, chart, figure, shown, styled
 from reports.claims.pairs import Pair, Setting, by_category, log_ratio, measured_pairs, published_pairs, setting_of
+from reports.source.load import cell_name
 from reports.words.format import model_name, number, percent, ratio, short, visible
 from reports.words.palette import STAGES, UNKNOWN, in_order, stage_label
 
@@ -35,8 +36,14 @@ def stage_chart(ident: str, records: list[CellRecord], phase: str = "train") -> 
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.tick_params(axis="y", length=0.0)
         axes.spines["left"].set_visible(False)
-        description = f"Stacked bars, one per cell; the table below holds the numbers. {len(bars)} bars."
-        return chart(ident, drawn, words, f"Stages of the {phase} phase, share of exposed time", description)
+        description = f"Stacked bars, one per cell; a table of them follows. {len(bars)} bars."
+        rows = tuple(_share(record, total) for record, totals in bars for total in totals)
+        numbers = Drawn(("Cell", "Stage", "Direction", "Share of exposed time, %"), rows)
+        return chart(ident, drawn, words, f"Stages of the {phase} phase, share of exposed time", description, numbers)
+
+
+def _share(record: CellRecord, total: StageTotal) -> tuple[str, ...]:
+    return visible(cell_name(record)), visible(stage_label(total.stage)), total.direction, shown(100.0 * total.share)
 
 
 def _axes(drawn: Figure, below: float, labels: list[str]) -> Axes:
@@ -112,7 +119,14 @@ def ratio_chart(ident: str, records: list[CellRecord], setting: Setting, baselin
             words,
             f"Time per epoch, {model_name(other)} / {model_name(baseline)}, by category",
             description,
+            _numbers(measured, thesis),
         )
+
+
+def _numbers(measured: dict[str, float], thesis: dict[str, float]) -> Drawn:
+    """Return a row for each category's pair of dots."""
+    rows = [(visible(name), shown(ours), shown(thesis.get(name, math.nan))) for name, ours in measured.items()]
+    return Drawn(("Category", "Measured", "Published"), tuple(rows))
 
 
 def _dots(axes: Axes, place: int, name: str, ratios: tuple[float, float | None], words: Words) -> None:

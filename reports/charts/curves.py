@@ -7,15 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from profiles.record import EpochRow
-from reports.charts.svg import RULE, Chart, Words, chart, figure, styled
+from reports.charts.svg import RULE, Chart, Drawn, Words, chart, figure, shown, styled
 from reports.source.load import Cell
-from reports.words.format import count, model_name, short, visible
+from reports.words.format import count, integer, model_name, short, visible
 from reports.words.palette import MODELS, UNKNOWN_MODEL
 
 LARGEST = 1e100
 """Loss, or one over it, that counts as finite and positive: an axis overflows before a number does."""
 
-MOST_POINTS = 300
+MOST_POINTS = 200
 
 _WIDTH, _HEIGHT = 420.0, 260.0
 _FEW_POINTS = 30
@@ -54,13 +54,40 @@ def _panel(ident: str, category: str, pipeline: str, cells: list[Cell]) -> Panel
         axes.set_xlabel("epoch")
         axes.grid(visible=True, color=RULE, linewidth=0.5)
         title = f"Loss on {short(category)}, {short(pipeline)} pipeline"
-        description = f"Training dashed, validation solid; {count(len(cells), 'cell')}. Numbers: epochs.csv."
-        return Panel(category, pipeline, chart(ident, drawn, words, title, description), _left_out(cells))
+        description = f"Training dashed, validation solid; {count(len(cells), 'cell')}. A table of them follows."
+        picture = chart(ident, drawn, words, title, description, _numbers(cells))
+        return Panel(category, pipeline, picture, _left_out(cells))
+
+
+def _numbers(cells: list[Cell]) -> Drawn:
+    """Return a row for each epoch that is drawn of any of *cells*, of each the losses or nothing."""
+    lines = [{row.epoch: row for row in _points(cell)} for cell in cells]
+    names = [f"{model_name(cell.model)}, seed {visible(cell.seed)}" for cell in cells]
+    rows = [
+        (integer(epoch), *(text for line in lines for text in _losses(line.get(epoch))))
+        for epoch in sorted({epoch for line in lines for epoch in line})
+    ]
+    columns = ("Epoch", *(f"{name}: {loss}" for name in names for loss in ("training", "validation")))
+    return Drawn(columns, tuple(rows))
+
+
+def _losses(row: EpochRow | None) -> tuple[str, str]:
+    return (shown(row.train_loss), shown(row.validation_loss)) if row else ("", "")
+
+
+def _points(cell: Cell) -> list[EpochRow]:
+    """Return the epochs of *cell* that are drawn, its best one among them."""
+    rows = [row for row in cell.epochs if _drawable(row)]
+    return sorted({*thinned(rows), _best(rows)}, key=lambda row: row.epoch)
+
+
+def _best(rows: list[EpochRow]) -> EpochRow:
+    return min(rows, key=lambda row: row.validation_loss)
 
 
 def _draw(axes: Axes, cell: Cell, words: Words) -> None:
     """Draw one cell's two lines and, on the validation line, its best epoch so far."""
-    rows = thinned([row for row in cell.epochs if _drawable(row)])
+    rows = _points(cell)
     epochs = [row.epoch for row in rows]
     colour, marker = MODELS.get(cell.model, UNKNOWN_MODEL), _MARKERS.get(cell.model, "x")
     told = f"{model_name(cell.model)}, seed {visible(cell.seed)}"
@@ -72,7 +99,7 @@ def _draw(axes: Axes, cell: Cell, words: Words) -> None:
         gid = words.explain(f"{told}: {name} loss")
         (line,) = axes.plot(epochs, losses, linestyle=dashes, color=colour, linewidth=1.4, gid=gid)
         line.set(marker=dots, markersize=3.5)
-    best = min((row for row in cell.epochs if _drawable(row)), key=lambda row: row.validation_loss)
+    best = _best(rows)
     gid = words.explain(f"{told}: lowest validation loss {best.validation_loss:.4g} at epoch {best.epoch}")
     axes.plot(best.epoch, best.validation_loss, marker=marker, color=colour, markersize=8.0, gid=gid)
 

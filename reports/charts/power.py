@@ -1,13 +1,14 @@
 """Power and utilisation over time, phases as bands: one small picture per cell."""
 
 import math
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from reports.charts.svg import ACCENT, INK, RULE, Chart, Words, chart, figure, styled
-from reports.source.load import Cell
+from reports.charts.svg import ACCENT, INK, RULE, Chart, Drawn, Words, chart, figure, shown, styled
+from reports.source.load import Cell, cell_name
 from reports.source.telemetry import Band, Series, Telemetry, read_telemetry
 from reports.words.format import count, listed, scale, short, visible
 from reports.words.palette import PHASES, UNKNOWN
@@ -36,10 +37,10 @@ class PowerPanels(NamedTuple):
 def power_panels(cells: tuple[Cell, ...]) -> PowerPanels:
     """Return a picture of every finished cell that was sampled."""
     panels, phases, gaps = [], dict[str, None](), dict[str, int]()
-    for place, cell in enumerate(cell for cell in cells if cell.record is not None):
+    for place, (cell, record) in enumerate((cell, cell.record) for cell in cells if cell.record is not None):
         found = read_telemetry(cell.folder)
         if found.series:
-            panels.append(_panel(f"power{place}", cell.name, found))
+            panels.append(_panel(f"power{place}", cell_name(record), found))
             phases |= dict.fromkeys(band.phase for band in found.bands)
         else:
             gaps[found.why] = gaps.get(found.why, 0) + 1
@@ -62,9 +63,17 @@ def _panel(ident: str, name: str, found: Telemetry) -> PowerPanel:
         axes[-1].set_ylim(0.0, 103.0)
         title = f"Power and utilisation of {short(name)} over time"
         devices = listed([series.device for series in found.series])
-        description = f"Of {devices}; phases as bands behind. Numbers: telemetry.csv of the cell."
+        description = f"Of {devices}; phases as bands behind. A table of the points follows."
         note = "" if powered else "no device told its power"
-        return PowerPanel(name, chart(ident, drawn, words, title, description), note)
+        return PowerPanel(name, chart(ident, drawn, words, title, description, _numbers(found.series)), note)
+
+
+def _numbers(series: tuple[Series, ...]) -> Drawn:
+    """Return a row for each point, the devices side by side, for each has times of its own."""
+    lines = [[tuple(map(shown, point)) for point in zip(*one[1:], strict=True)] for one in series]
+    rows = zip_longest(*lines, fillvalue=("", "", ""))
+    columns = [f"{visible(one.device)}: {name}" for one in series for name in ("time, s", "power, W", "used, %")]
+    return Drawn(tuple(columns), tuple(tuple(chain(*row)) for row in rows))
 
 
 def _time_axis(axes: list[Axes], found: Telemetry) -> None:

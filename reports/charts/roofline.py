@@ -43,8 +43,8 @@ def points(records: list[CellRecord], environment: Environment | None) -> list[P
 def _middle(rows: list[WorkRow]) -> WorkRow:
     """Return a row of medians; *rows* are of one stage and model."""
     time_s, intensity = median(row.time_s for row in rows), median(row.intensity for row in rows)
-    rate = median(row.flops_per_s for row in rows)
-    return rows[0]._replace(time_s=time_s, intensity=intensity, flops_per_s=rate)
+    rate, least_bytes = median(row.flops_per_s for row in rows), median(row.least_bytes for row in rows)
+    return rows[0]._replace(time_s=time_s, intensity=intensity, flops_per_s=rate, least_bytes=least_bytes)
 
 
 def roof(intensity: float, environment: Environment | None) -> float | None:
@@ -55,12 +55,16 @@ def roof(intensity: float, environment: Environment | None) -> float | None:
 
 
 def _part(row: WorkRow, environment: Environment | None) -> float | None:
+    """Return the rate by the most that is possible; what multiplies nothing can at most move its bytes."""
+    if row.flops == 0 and environment is not None and environment.bytes_per_s:
+        return row.least_bytes / row.time_s / environment.bytes_per_s
     most = roof(row.intensity, environment)
     return row.flops_per_s / most if most else None
 
 
-def roofline_chart(ident: str, found: list[Point], environment: Environment | None) -> Chart | None:
-    """Return the picture; None without a point or without the device's peaks."""
+def roofline_chart(ident: str, points: list[Point], environment: Environment | None) -> Chart | None:
+    """Return the picture; None without a point or without the device's peaks. No logarithm is of no arithmetic."""
+    found = [point for point in points if point.row.flops]
     if not found or environment is None or roof(1.0, environment) is None:
         return None
     words = Words()

@@ -6,17 +6,19 @@ custom properties, ids are made unique, and equal figures give equal bytes.
 """
 
 import io
+import math
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from reports.words.format import number
 from reports.words.palette import MODELS, PHASES, STAGES, UNKNOWN, UNKNOWN_MODEL
 
 INK, PAPER, RULE, ACCENT, ON_STAGE = "#010101", "#fefefe", "#d0d0d1", "#b00201", "#010203"
@@ -52,8 +54,10 @@ _STYLE: dict[Any, Any] = {  # matplotlib's keys are one Literal of some 300 word
     "axes.spines.right": False,
     "hatch.linewidth": 1.0,
 }
-_TAIL = re.compile(r"(\.\d\d)\d+")
-"""What a coordinate has beyond a hundredth of a pixel."""
+_TAIL = re.compile(r"(\.\d)\d+")
+"""What a coordinate has beyond a tenth of a pixel."""
+_REFERENCE = re.compile(r"(?:^|url\()#([^)]+)")
+"""An id that an attribute names: an href's, or one in `url(#)`. A colour matches too, which is no id."""
 
 
 @dataclass
@@ -76,14 +80,30 @@ class Words:
         return key
 
 
+class Drawn(NamedTuple):
+    """What a chart draws, as a plain table: a row per point, each field as text; `columns` are its headings."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 @dataclass(frozen=True)
 class Chart:
-    """An inline chart: its SVG, which is markup, and the words that describe it, which are not."""
+    """An inline chart: its SVG, which is markup, and the words that describe it, which are not.
+
+    `drawn` are the numbers it draws, None where a table of the page beside it holds them all.
+    """
 
     ident: str
     title: str
     description: str
     svg: Markup
+    drawn: Drawn | None = None
+
+
+def shown(number_drawn: float) -> str:
+    """Return a drawn number as text; what is no number is not drawn."""
+    return number(number_drawn) if math.isfinite(number_drawn) else "\u2013"
 
 
 def figure(width: float, height: float) -> Figure:
@@ -96,8 +116,8 @@ def styled() -> AbstractContextManager[None]:
     return mpl.rc_context(_STYLE)
 
 
-def chart(ident: str, drawn: Figure, words: Words, title: str, description: str) -> Chart:
-    """Return *drawn* as a chart; *ident* is ours, and unique on the page."""
+def chart(ident: str, drawn: Figure, words: Words, title: str, description: str, numbers: Drawn | None = None) -> Chart:
+    """Return *drawn*, a picture of *numbers*, as a chart; *ident* is ours, and unique on the page."""
     buffer = io.StringIO()
     with mpl.rc_context({**_STYLE, "svg.hashsalt": ident}):
         drawn.savefig(
@@ -110,11 +130,14 @@ def chart(ident: str, drawn: Figure, words: Words, title: str, description: str)
     _finish(root, ident, words)
     _describe(root, ident, title, description)
     ET.register_namespace("", _SVG)
-    return Chart(ident, title, description, Markup(ET.tostring(root, encoding="unicode")))  # noqa: S704 - from the tree
+    svg = Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 - from the tree
+    return Chart(ident, title, description, svg, numbers)
 
 
 def _finish(root: ET.Element, ident: str, words: Words) -> None:
-    """Put in names, titles and the page's colours, and make every id the chart's own."""
+    """Put in names, titles and the page's colours; make every id the chart's own, and keep those that are used."""
+    values = [value for element in root.iter() for value in element.attrib.values()]
+    used = {name for value in values for name in _REFERENCE.findall(value)}
     for element in list(root.iter()):
         element.tail = None
         if element.text and not element.text.strip():
@@ -128,6 +151,8 @@ def _finish(root: ET.Element, ident: str, words: Words) -> None:
             element.text = words.texts.get(element.text.strip(), element.text)
         if (reference := element.attrib.pop(_LINK, None)) is not None:
             element.set("href", reference)
+        if element.get("id", "") not in used:
+            element.attrib.pop("id", None)
         for name, value in element.attrib.items():
             element.set(name, _own(name, value, ident))
 

@@ -30,7 +30,9 @@ Effects = dict[str, float]
 class Outcome:
     """An effect over *n* categories, its 95 % interval and the chance of one as far from `null`, as far as there are.
 
-    `reachable` is the smallest p that so many categories could give.
+    `reachable` is the smallest p that so many categories could give. Of an equivalence test `p` is the chance of
+    effects so close to `null` if the truth lay beyond its margin, `p_beyond` that of effects so far off if it lay
+    within.
     """
 
     effect: float | None
@@ -40,6 +42,7 @@ class Outcome:
     n: int
     null: float
     reachable: float
+    p_beyond: float | None = None
 
 
 class Test(Protocol):
@@ -79,11 +82,39 @@ class Paired:
             return Outcome(mean, None, None, None, n, 0.0, reachable)
         if not values.any():
             return Outcome(mean, mean, mean, None, n, 0.0, reachable)
-        if n > _MOST_EXACT:
-            low, high = _walsh_interval(values)
-            return Outcome(mean, low, high, float(stats.wilcoxon(values).pvalue), n, 0.0, reachable)
-        means = _subset_means(values)
-        return Outcome(mean, *_between(means, n), _tail(means, n), n, 0.0, reachable)
+        p = float(stats.wilcoxon(values).pvalue) if n > _MOST_EXACT else min(1.0, 2.0 * min(_tails(values)))
+        return Outcome(mean, *_interval(values), p, n, 0.0, reachable)
+
+
+@dataclass(frozen=True)
+class Equivalent:
+    """Whether the effects lie around a centre within `margin` of zero: two sign-flip tests, one from each margin.
+
+    Both one-sided p are doubled, so that the larger is below 0.05 exactly where the 95 % interval lies within the
+    margin (twice as strict as what is usual for equivalence).
+    """
+
+    each: ClassVar[bool] = True
+
+    margin: float
+
+    @property
+    def words(self) -> str:
+        """Its name, for the reader."""
+        return (
+            f"equivalence within \u00b1\u00a0{self.margin:g}: two one-sided sign-flip permutations of the mean (TOST)"
+        )
+
+    def outcome(self, effects: Effects) -> Outcome:
+        """Return the mean effect; no difference anywhere is the closest that effects can be."""
+        values = np.array(list(effects.values()))
+        n = len(values)
+        if n == 0:
+            return _nothing(n, 0.0)
+        (less, beyond), (short, more) = (_tails(values + shift) for shift in (-self.margin, self.margin))
+        p, p_beyond = min(1.0, 2.0 * max(less, more)), min(1.0, 2.0 * min(beyond, short))
+        reachable = min(1.0, 2.0 ** (1 - n))
+        return Outcome(float(values.mean()), *_interval(values), p, n, 0.0, reachable, p_beyond)
 
 
 @dataclass(frozen=True)
@@ -200,11 +231,25 @@ def _subset_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.sort(chosen @ values / chosen.sum(axis=1))
 
 
-def _tail(means: NDArray[np.float64], n: int) -> float:
-    """Return twice the smaller tail: the part of all sign changes that leave the mean no smaller, or no larger."""
+def _tails(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the part of all sign changes that leave the mean no larger, and the part that leave it no smaller.
+
+    The first is the chance that *values* lie so low without a centre below zero, the second that they lie so high.
+    Beyond 15 values both are of the signed ranks.
+    """
+    if not values.any():
+        return 1.0, 1.0
+    if len(values) > _MOST_EXACT:
+        less, more = (float(stats.wilcoxon(values, alternative=way).pvalue) for way in ("less", "greater"))
+        return less, more
+    means = _subset_means(values)
     tie = 1e-12 * float(np.abs(means).max())
-    smaller: int = min((means <= tie).sum(), (means >= -tie).sum())
-    return float(min(1.0, 2.0 * (smaller + 1) / 2**n))
+    return float(((means >= -tie).sum() + 1) / 2 ** len(values)), float(((means <= tie).sum() + 1) / 2 ** len(values))
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """Return the centres that the paired test does not reject."""
+    return _walsh_interval(values) if len(values) > _MOST_EXACT else _between(_subset_means(values), len(values))
 
 
 def _between(means: NDArray[np.float64], n: int) -> tuple[float | None, float | None]:

@@ -19,7 +19,7 @@ from reports.claims.effects import (
     middle,
 )
 from reports.claims.pairs import difference, log_ratio
-from reports.claims.significance import Apart, Majority, Paired, Test, Trend
+from reports.claims.significance import Apart, Equivalent, Majority, Paired, Test, Trend
 from reports.source.published import categories, facts, image_side
 
 Expected = Literal["above", "below", "no difference"]
@@ -29,6 +29,7 @@ MARGIN = 2.0
 
 _POINTS = "MLSA \u2212 MSA (baseline MSA), percentage points"
 _PAIRED = Paired()
+_EQUAL = Equivalent(MARGIN)
 _SEGMENTATION, _DETECTION = "segmentation_auroc", "detection_auroc"
 
 
@@ -36,7 +37,8 @@ _SEGMENTATION, _DETECTION = "segmentation_auroc", "detection_auroc"
 class Claim:
     """One claim. `effect` says what its numbers are; `is_ratio` that they are logarithms, to be shown as ratios.
 
-    Without a source it cannot be tested, for `untested`.
+    Without a source it cannot be tested, for `untested`. One that expects no difference is tested for equivalence: that
+    a test of difference finds none shows nothing.
     """
 
     name: str
@@ -63,6 +65,7 @@ def _better(task: str, kind: str | None, section: str, quote: str, expected: Exp
         statement=f"MLSA {verb} {how} MSA {where}",
         effect=f"mean of {task} AUROC, {_POINTS}",
         source=OfPairs(f"{task}_auroc", difference, kind),
+        test=_EQUAL if expected == "no difference" else _PAIRED,
         expected=expected,
     )
 

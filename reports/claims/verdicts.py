@@ -1,8 +1,9 @@
 """The thesis's claims, put to the test of a run and of the thesis's own tables.
 
 A claim is supported or contradicted where its test's p, corrected for the number of claims tested (Holm), is below
-0.05, by the direction of the effect; else it is undecided. That two models are equal is supported where the interval of
-their difference, which is not corrected, lies within a margin. Fewer than six categories can decide nothing.
+0.05, by the direction of the effect; else it is undecided. That two models are equal is supported by a test of
+equivalence alone, that their difference lies within a margin, and contradicted by one that it lies beyond; both p are
+corrected with all others. Fewer than six categories can decide nothing.
 """
 
 import math
@@ -21,14 +22,17 @@ from reports.words.format import count, listed, p_value
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 
+_BELOW, _NOT = f"is below {LEVEL}", f"is not below {LEVEL}"
+
 
 class Found(NamedTuple):
-    """What a claim's test gave, with its p corrected for all claims tested beside it."""
+    """What a claim's test gave, with its p (of an equivalence test both) corrected for all claims tested beside it."""
 
     claim: Claim
     effects: Effects
     outcome: Outcome
     p_adjusted: float | None
+    p_beyond_adjusted: float | None = None
 
 
 class Judgement(NamedTuple):
@@ -59,10 +63,14 @@ def tested(effects_of: Callable[[Claim], Effects]) -> list[Found]:
     """Return every claim's test of its effects, the p values corrected together."""
     effects = [effects_of(claim) for claim in CLAIMS]
     outcomes = [claim.test.outcome(found) for claim, found in zip(CLAIMS, effects, strict=True)]
-    adjusted = iter(holm([outcome.p for outcome in outcomes if outcome.p is not None]))
+    every = [p for outcome in outcomes for p in (outcome.p, outcome.p_beyond)]
+    adjusted = iter(holm([p for p in every if p is not None]))
+    corrected = [None if p is None else next(adjusted) for p in every]
     return [
-        Found(claim, found, outcome, None if outcome.p is None else next(adjusted))
-        for claim, found, outcome in zip(CLAIMS, effects, outcomes, strict=True)
+        Found(claim, found, outcome, p, beyond)
+        for claim, found, outcome, p, beyond in zip(
+            CLAIMS, effects, outcomes, corrected[::2], corrected[1::2], strict=True
+        )
     ]
 
 
@@ -73,22 +81,23 @@ def judge(found: Found) -> Judgement:
         return Judgement("undecided", claim.untested)
     if few := too_few(outcome):
         return Judgement("undecided", few)
-    if claim.expected == "no difference" and (within := _within(outcome)):
-        return Judgement("supported", within)
     if outcome.effect is None or found.p_adjusted is None:
         return Judgement("undecided", "the categories do not differ")
+    if claim.expected == "no difference":
+        return _equality(found.p_adjusted, found.p_beyond_adjusted)
     corrected = f"p {p_value(found.p_adjusted)}, corrected,"
     if found.p_adjusted >= LEVEL:
-        return Judgement("undecided", f"{corrected} is not below {LEVEL}")
-    shown = claim.expected != "no difference" and (outcome.effect > outcome.null) == (claim.expected == "above")
-    return Judgement("supported" if shown else "contradicted", f"{corrected} is below {LEVEL}")
+        return Judgement("undecided", f"{corrected} {_NOT}")
+    shown = (outcome.effect > outcome.null) == (claim.expected == "above")
+    return Judgement("supported" if shown else "contradicted", f"{corrected} {_BELOW}")
 
 
-def _within(outcome: Outcome) -> str:
-    """Say that the interval lies within the margin; empty where it does not."""
-    if outcome.low is None or outcome.high is None or max(-outcome.low, outcome.high) >= MARGIN:
-        return ""
-    return f"the interval, not corrected, lies within \u00b1\u00a0{MARGIN:g} points"
+def _equality(within: float, beyond: float | None) -> Judgement:
+    """Return the verdict on a claim of no difference, by the corrected p of equivalence and of its opposite."""
+    if within >= LEVEL and beyond is not None and beyond < LEVEL:
+        return Judgement("contradicted", f"more than {MARGIN:g} points apart: p {p_value(beyond)}, corrected, {_BELOW}")
+    told = f"equal to {MARGIN:g} points: p {p_value(within)}, corrected,"
+    return Judgement("supported", f"{told} {_BELOW}") if within < LEVEL else Judgement("undecided", f"{told} {_NOT}")
 
 
 def _row(mine: Found, theirs: Found, records: list[CellRecord], setting: Setting) -> ClaimRow:

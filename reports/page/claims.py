@@ -21,7 +21,7 @@ def claims_table(rows: list[ClaimRow], who: Identity) -> Table:
     detail = (
         "Under a number: in how many categories the claim holds, the 95\u00a0% interval, and for the thesis's tables "
         "the verdict that they allow. p is corrected for the number of claims tested (Holm), uncorrected below it; "
-        "intervals are not, by which alone a claim of no difference is judged. "
+        "intervals are not. Of a claim of no difference p is that of equivalence. "
         f"Spreads are in claims.csv. {count(len(rows), 'row')}; {who.shared}."
     )
     return Table("claims", "Claims of the thesis", columns, tuple(_claim(row) for row in rows), detail)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from profiles.record import CellRecord
 from reports.claims.pairs import metric_value
-from reports.page.tables import Column, Entry, Identity, Table, text
-from reports.words.format import count, listed, model_name, number, ratio, scale, visible, with_spread
+from reports.page.tables import Column, Entry, Identity, Table, quantity, text
+from reports.words.format import count, listed, model_name, number, ratio, scale, visible
 from reports.words.palette import in_order, stage_class, stage_label
 
 SLOW, FAST = "thesis", "fast"
@@ -77,22 +77,17 @@ def _whole(pairs: list[Pair], who: Identity) -> Table:
 
 def _metric(slow: CellRecord, fast: CellRecord, metric: str, divisor: float) -> list[Entry]:
     values = [metric_value(record, metric) for record in (slow, fast)]
-    notes = [_note(record, metric, divisor) for record in (slow, fast)]
-    shown = [
-        _NONE if value is None else Entry(number(value / divisor), note, value, numeric=True)
-        for value, note in zip(values, notes, strict=True)
-    ]
-    return [*shown, _ratio(values[0], values[1])]
+    return [*(_value(record, metric, divisor) for record in (slow, fast)), _ratio(values[0], values[1])]
 
 
-def _note(record: CellRecord, metric: str, divisor: float) -> str:
-    """Return spread and sample count of a metric, and its tag where it is not measured."""
-    found = next((m for m in record.metrics if m.name == metric), None)
-    if found is None or found.value is None:
-        return ""
+def _value(record: CellRecord, metric: str, divisor: float) -> Entry:
+    """Return a metric with its spread and sample count, and its tag where it is not measured."""
+    found, value = next((m for m in record.metrics if m.name == metric), None), metric_value(record, metric)
+    if found is None or value is None:
+        return _NONE
     spread = None if found.spread is None else found.spread / divisor
     tag = "" if found.tag == "measured" else found.tag
-    return ", ".join(filter(None, (with_spread(found.value / divisor, spread, found.n), tag)))
+    return quantity(value / divisor, spread, found.n, tag)._replace(sort=value)
 
 
 def _ratio(slow: float | None, fast: float | None) -> Entry:

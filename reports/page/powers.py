@@ -1,7 +1,6 @@
 """The numbers behind power and utilisation over time: what each device told in each phase."""
 
-import math
-from statistics import fmean
+import numpy as np
 
 from profiles.spread import spread
 from reports.page.tables import Column, Entry, Identity, Table, quantity, text
@@ -27,8 +26,8 @@ def powers_table(cells: tuple[Cell, ...], who: Identity) -> Table | None:
         Column("Used", "%, most", numeric=True),
     )
     detail = (
-        "Means over the points of the picture (n), each the mean of one stretch of time; IQR is over those points. "
-        f"Every sample is in the cell's telemetry.csv. {count(len(body), 'row')}; {who.shared}."
+        "Mean, IQR and most are of the samples (n) that fell into the phase; all are in the cell's telemetry.csv. "
+        f"{count(len(body), 'row')}; {who.shared}."
     )
     return Table("powers", "Power and utilisation by phase", columns, body, detail)
 
@@ -43,7 +42,7 @@ def _rows(cell: Cell) -> list[tuple[Entry, ...]]:
     )
     return [
         (*identity, text(series.device), text(phase), *_entries(series, [b for b in found.bands if b.phase == phase]))
-        for series in found.series
+        for series in found.samples
         for phase in dict.fromkeys(band.phase for band in found.bands)
     ]
 
@@ -57,12 +56,12 @@ def _entries(series: Series, bands: list[Band]) -> tuple[Entry, ...]:
 
 
 def _within(time_s: list[float], values: list[float], bands: list[Band]) -> list[float]:
-    return [
-        value
-        for at_s, value in zip(time_s, values, strict=True)
-        if math.isfinite(value) and any(band.start_s <= at_s <= band.stop_s for band in bands)
-    ]
+    """Return what of *values* was told within *bands*."""
+    at_s, found = np.array(time_s), np.array(values)
+    inside = [(band.start_s <= at_s) & (at_s <= band.stop_s) for band in bands]
+    kept: list[float] = found[np.any(inside, axis=0) & np.isfinite(found)].tolist()
+    return kept
 
 
 def _mean(values: list[float]) -> Entry:
-    return quantity(fmean(values), spread(values), len(values)) if values else _NONE
+    return quantity(float(np.mean(values)), spread(values), len(values)) if values else _NONE

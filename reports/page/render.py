@@ -74,6 +74,7 @@ def render(run: Run, rows: Rows) -> str:
         script=Markup(script),  # noqa: S704 - our own file
         script_digest=digest,
         hardware=HARDWARE,
+        shared=who.shared,
         **_answer(records, rows.claims),
         **_measured(run, rows, who),
         **_rest(run, rows),
@@ -103,9 +104,10 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "energy_tables": energies.tables(run.records, who),
         "why_no_energy": energies.why_none(run.records, rows.energy),
         "stage_chart": bars.stage_chart("stages-chart", run.records),
-        "stage_legend": _legend(run.records),
+        "stage_legend": _legend({t.stage for r in run.records for t in r.stage_totals if t.phase == "train"}),
         "stage_tables": [table for table in (*stages, breakdown.loader_table(run.records, who)) if table],
         "roofline": roofline.roofline_chart("roofline-chart", work, run.environment),
+        "roofline_legend": _legend({point.row.stage for point in work if point.row.flops}),
         "roofline_table": roofline_table(work, run.environment, who),
         "pipelines": pipelines.pipelines(run.records, who),
         "whatif": whatif_tables(run.whatif),
@@ -146,8 +148,7 @@ def _rest(run: Run, rows: Rows) -> dict[str, object]:
     }
 
 
-def _legend(records: list[CellRecord]) -> list[tuple[str, str]]:
-    present = {total.stage for record in records for total in record.stage_totals if total.phase == "train"}
+def _legend(present: set[str]) -> list[tuple[str, str]]:
     return [(visible(stage_label(stage)), stage_class(stage)) for stage in in_order(present)]
 
 

@@ -21,12 +21,13 @@ def roofline_table(points: list[Point], environment: Environment | None, who: Id
         Column("Intensity", "FLOP per byte", numeric=True),
         Column("Time", "\u00b5s a window", numeric=True),
         Column("Rate", "GFLOP/s", numeric=True),
+        Column("Traffic, least", "GB/s", numeric=True),
         Column("Part of the roof", "%", numeric=True),
     )
     body = tuple(_row(point) for point in points)
     detail = (
-        "Arithmetic of matrix products and the least traffic are counted; times are medians over cells (n), busy where "
-        f"that is known. The device's own peak, measured before the run: {_peaks(environment)}; "
+        "Arithmetic of matrix products and convolutions and the least traffic are counted; times are medians over "
+        f"cells (n), busy where that is known. The device's own peak, measured before the run: {_peaks(environment)}; "
         f"{who.shared}."
     )
     return Table("roofline", "Arithmetic and rate of the stages of training", columns, body, detail)
@@ -50,6 +51,7 @@ def _row(point: Point) -> tuple[Entry, ...]:
         _number(row.intensity),
         _number(1e6 * row.time_s)._replace(note=f"{row.time_kind}, n\u00a0{integer(point.n)}"),
         _number(row.flops_per_s / 1e9),
+        _number(row.least_bytes / row.time_s / 1e9),
         _part(point.part),
     )
 

@@ -9,9 +9,9 @@ class ClaimRow(NamedTuple):
     `effect` says what `published` and `measured` are and names the baseline; the counts are how many categories show
     the claim, of how many, empty where a claim is about all of them at once. `spread` is the interquartile range of
     the categories' effects, `low` and `high` a 95 % interval of `measured`; `p_value` and `n` (categories) belong to
-    `test`, and `p_adjusted` is corrected for the claims tested under this setting (Holm). `tag` is that of the measured
-    values: `estimated` if any is. `why` explains the verdict. The same for the thesis's own tables begins with
-    `published_`.
+    `test`, one of equivalence where the claim is that nothing differs, and `p_adjusted` is corrected for the claims
+    tested under this setting (Holm). `tag` is that of the measured values: `estimated` if any is. `why` explains the
+    verdict. The same for the thesis's own tables begins with `published_`.
     """
 
     claim: str

@@ -1,7 +1,7 @@
 """A cell's power and utilisation over time, and when its phases were: `telemetry.csv` and `energy.csv`, read.
 
-Both files' times are of one clock. Long series are thinned to a picture's width: each point is the mean of what fell
-into its stretch of time.
+Both files' times are of one clock. For a picture, long series are thinned to its width: each point is the mean of what
+fell into its stretch of time. What is told of a phase is of the samples themselves.
 """
 
 from pathlib import Path
@@ -34,11 +34,12 @@ class Band(NamedTuple):
 
 
 class Telemetry(NamedTuple):
-    """What is known of a cell over time; *why* says what is not."""
+    """What is known of a cell over time: *samples* all of it, *series* thinned; *why* says what is not."""
 
     series: tuple[Series, ...]
     bands: tuple[Band, ...]
     why: str = ""
+    samples: tuple[Series, ...] = ()
 
 
 def read_telemetry(folder: Path) -> Telemetry:
@@ -56,19 +57,21 @@ def read_telemetry(folder: Path) -> Telemetry:
     if rows.empty:
         return Telemetry((), (), "telemetry.csv holds no sample")
     start_s, stop_s = float(rows["time_s"].min()), float(rows["time_s"].max())
-    series = [_thinned(str(device), found, start_s, stop_s) for device, found in rows.groupby("device", sort=False)]
-    return Telemetry(tuple(series), tuple(_bands(phases, start_s)))
+    devices = [(str(device), found) for device, found in rows.groupby("device", sort=False)]
+    thinned = [_series(device, _thinned(found, start_s, stop_s), start_s) for device, found in devices]
+    samples = [_series(device, found, start_s) for device, found in devices]
+    return Telemetry(tuple(thinned), tuple(_bands(phases, start_s)), "", tuple(samples))
 
 
-def _thinned(device: str, rows: pd.DataFrame, start_s: float, stop_s: float) -> Series:
+def _thinned(rows: pd.DataFrame, start_s: float, stop_s: float) -> pd.DataFrame:
     width_s = max((stop_s - start_s) / POINTS, 1e-9)
     place = ((rows["time_s"] - start_s) / width_s).astype(int).clip(upper=POINTS - 1)
-    means = rows.groupby(place)[["time_s", "power_w", "utilization_pct"]].mean()
+    return rows.groupby(place)[["time_s", "power_w", "utilization_pct"]].mean()
+
+
+def _series(device: str, rows: pd.DataFrame, start_s: float) -> Series:
     return Series(
-        device,
-        (means["time_s"] - start_s).tolist(),
-        means["power_w"].tolist(),
-        means["utilization_pct"].tolist(),
+        device, (rows["time_s"] - start_s).tolist(), rows["power_w"].tolist(), rows["utilization_pct"].tolist()
     )
 
 

@@ -6,7 +6,7 @@
   const key = (row, place) => {
     const cell = row.cells[place];
     if (cell.classList.contains("number")) return cell.dataset.sort === undefined ? undefined : Number(cell.dataset.sort);
-    return cell.classList.contains("missing") ? undefined : cell.querySelector("bdi").textContent;
+    return cell.classList.contains("missing") ? undefined : [...cell.childNodes].find((node) => node.nodeType === Node.TEXT_NODE).data;
   };
 
   const compare = (a, b) =>
@@ -48,9 +48,10 @@
     });
   }
 
+  // On paper everything is open but the points of pictures, which would fill hundreds of pages.
   const opened = [];
   addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details:not([open])")) {
+    for (const details of document.querySelectorAll("details:not([open], .drawn)")) {
       details.open = true;
       opened.push(details);
     }

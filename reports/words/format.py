@@ -1,7 +1,8 @@
 """Numbers and names as text: the one place where either is formatted.
 
 A number carries as many digits as its spread justifies: the spread's first significant digit is the last one
-shown, or its second where the first is a 1. Without a spread it carries four significant digits.
+shown, or its second where the first is a 1. Without a spread it carries four significant digits. What would need
+dozens of digits, as a loss that diverged, is written with an exponent.
 
 Names come from a run's files and may hold anything; what would act on the reader's screen (a line break, a
 mark that reverses the writing direction) is shown as its escape.
@@ -20,6 +21,8 @@ _JOULES = ((1e6, 1e6, "MJ"), (1e4, 1e3, "kJ"), (0.0, 1.0, "J"))
 _LADDERS = {"s": _SECONDS, "bytes": _BYTES, "J": _JOULES}
 _ACTING = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _SURE = 0.001
+_LARGE, _SMALL = 1e15, 1e-9
+"""Sizes from which, and below which, a number is written with an exponent."""
 _NUMBER = re.compile(r"\d[\d.,]*")
 _MODELS = {
     "msa": "MSA",
@@ -61,6 +64,8 @@ def number(value: float, spread: float | None = None) -> str:
     """Return *value* with as many digits as *spread* justifies."""
     if not math.isfinite(value):
         return "not a finite number"
+    if spread is None and 0.0 < abs(value) < _SMALL:
+        return _scientific(value)
     return _fixed(value, _decimals(value, spread))
 
 
@@ -179,7 +184,14 @@ def _decimals(value: float, spread: float | None) -> int:
     return min(12, max(0, _SIGNIFICANT - 1 - math.floor(math.log10(abs(value)))))
 
 
+def _scientific(value: float) -> str:
+    text = f"{abs(value):.{_SIGNIFICANT - 1}e}".replace("e+", "e")
+    return f"\u2212{text}" if value < 0.0 else text
+
+
 def _fixed(value: float, decimals: int) -> str:
+    if abs(value) >= _LARGE:
+        return _scientific(value)
     rounded = Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_EVEN)
     text = f"{abs(rounded):,f}"
     return f"\u2212{text}" if rounded < 0 else text

@@ -112,7 +112,7 @@ def test_a_record_holds_the_arithmetic_of_its_stages_and_the_run_its_devices_pea
     assert environment.flops_per_s is not None
     assert environment.bytes_per_s is not None
     work = record_of(finished).work
-    assert {row.stage for row in work} == {"embedding", "attention", "feed_forward", "head"}
+    assert {row.stage for row in work} == {"embedding", "attention", "feed_forward", "head", "loss", "optimizer"}
     assert min(environment.flops_per_s, environment.bytes_per_s, *(row.least_bytes for row in work)) > 0
 
 

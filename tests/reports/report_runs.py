@@ -354,6 +354,21 @@ def write_cell(run: Path, spec: Spec) -> Path:
     return folder
 
 
+HOSTILE_CATEGORY = (
+    "a\n<script>document.title='owned'</script>\"'><img src=x onerror=\"document.title='owned'\">"
+    "</title></svg></table>\u202egnp.evil\u2066\u200f\r\n| `*_[x](javascript:1)@all {{ 7*7 }} $\\frac{1}{2}$ &amp; ,;="
+)
+HOSTILE_CATEGORY += "x" * (300 - len(HOSTILE_CATEGORY))
+"""300 characters that a file system may refuse as a folder's name, but a record may hold."""
+
+
+def renamed(run: Path, spec: Spec, category: str = HOSTILE_CATEGORY) -> None:
+    """Let the record of a finished *spec* say that it is of another *category* than its folder."""
+    path = run / "cells" / spec.name / "record.json"
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(whole | {"category": category}), encoding="utf-8")
+
+
 def write_telemetry(run: Path, spec: Spec, rows: int = 600) -> Path:
     """Write what two devices told every tenth of a second, idle, then in training, then in evaluation."""
     folder = run / "cells" / spec.name

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from report_runs import Build, Spec, metered, pair, write_telemetry
+from report_runs import HOSTILE_CATEGORY, Build, Spec, metered, pair, renamed, write_telemetry
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -16,6 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from reports.commands import write_report
 from reports.source.load import read_run
+from reports.words.format import visible
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 MISSING = [str(path) for path in (CHROMIUM, DRIVER) if not path.is_file()]
@@ -174,6 +175,30 @@ def test_the_words_of_a_chart_can_be_read_on_a_telephone(page: Chrome) -> None:
     assert [(title, size) for title, size in sizes if size < 8.0] == []
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_category_of_300_hostile_characters_is_text_everywhere(browser: Chrome, build: Build, width: int) -> None:
+    specs = [metered(spec) for spec in pair("c0", 100.0, 131.0)]
+    run = build(*specs)
+    for spec in specs:
+        write_telemetry(run, spec)
+        renamed(run, spec)
+    open_at(browser, write_report(read_run(run), run / "report"), width)
+    open_all(browser)
+    assert browser.get_log("browser") == []
+    assert browser.title == "demo \u00b7 inpainting-bench"
+    acting = (
+        "return [...document.querySelectorAll('*')].filter((e) => [...e.attributes].some((a) => /^on/i.test(a.name)))"
+    )
+    assert browser.execute_script(acting) == []
+    assert len(browser.find_elements(By.TAG_NAME, "script")) == 1
+    text = browser.execute_script("return document.body.innerText")
+    assert text.count(visible(HOSTILE_CATEGORY)) > 10
+    titles = browser.execute_script("return [...document.querySelectorAll('svg title')].map((t) => t.textContent)")
+    assert any(visible(HOSTILE_CATEGORY) in title for title in titles)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert [url for url in requests(browser) if url != browser.current_url and not url.startswith("data:")] == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_axe_finds_no_serious_violation(page: Chrome, width: int, scheme: str) -> None:
@@ -189,12 +214,13 @@ def test_axe_finds_what_is_planted(page: Chrome) -> None:
     assert [line.split(":")[0] for line in violations(page)] == ["button-name"]
 
 
-def test_on_paper_everything_is_open_and_nothing_scrolls(page: Chrome) -> None:
+def test_on_paper_everything_but_the_points_of_pictures_is_open_and_nothing_scrolls(page: Chrome) -> None:
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     page.execute_script("dispatchEvent(new Event('beforeprint'))")
-    closed = page.find_elements(By.CSS_SELECTOR, "details:not([open])")
+    closed = page.find_elements(By.CSS_SELECTOR, "details:not([open], .drawn)")
     shown = page.execute_script(
-        "return [...document.querySelectorAll('nav, .filter')].some((e) => getComputedStyle(e).display !== 'none')"
+        "return [...document.querySelectorAll('nav, .filter, .drawn')]"
+        ".some((e) => getComputedStyle(e).display !== 'none')"
     )
     boxes = page.execute_script(
         "return [...document.querySelectorAll('.scroll')].map((e) => getComputedStyle(e).overflowX)"

@@ -11,6 +11,7 @@ from reports.claims.pairs import Setting, geometric_mean
 from reports.claims.thesis import CLAIMS
 from reports.claims.verdicts import Found, claim_rows, judge
 from reports.page.answer import Answer, answers
+from reports.page.why import stage_differences
 from reports.rows.claims import ClaimRow
 from reports.source.published import categories, facts
 
@@ -99,17 +100,48 @@ def test_what_the_tables_allow_of_a_claim_is_computed_from_them(claim: str, effe
     assert row.published_verdict == verdict
 
 
-def test_two_models_are_equal_where_the_interval_lies_within_the_margin() -> None:
+def test_two_models_are_equal_where_equivalence_is_shown_and_never_for_the_lack_of_a_difference() -> None:
     objects = [name for name in NAMES if facts()[name].kind == "object"]
     effects = {name: 0.1 * (-1) ** place * place for place, name in enumerate(objects)}
     claim = next(claim for claim in CLAIMS if claim.expected == "no difference")
-    near, far = claim.test.outcome(effects), claim.test.outcome({name: 20.0 * e for name, e in effects.items()})
-    lopsided = replace(near, low=-5.0)
-    assert judge(Found(claim, effects, lopsided, near.p)).verdict == "undecided"
-    apart = claim.test.outcome({name: 5.0 + effect for name, effect in effects.items()})
-    assert judge(Found(claim, effects, near, near.p)).verdict == "supported"
-    assert judge(Found(claim, effects, far, far.p)).verdict == "undecided"
-    assert judge(Found(claim, effects, apart, apart.p)).verdict == "contradicted"
+
+    def verdict(scale: float, shift: float, tests: int = 1) -> str:
+        """Return the verdict on the effects, whose p are corrected as if there were so many *tests*."""
+        found = {name: scale * effect + shift for name, effect in effects.items()}
+        outcome = claim.test.outcome(found)
+        p, beyond = (None if p is None else min(1.0, tests * p) for p in (outcome.p, outcome.p_beyond))
+        return judge(Found(claim, found, outcome, p, beyond)).verdict
+
+    assert verdict(1.0, 0.0) == "supported"
+    assert verdict(1.0, 0.0, tests=30) == "undecided"
+    assert verdict(20.0, 0.0) == "undecided"
+    assert verdict(1.0, 1.0) == "supported"
+    assert verdict(1.0, 1.9) == "undecided"
+    assert verdict(1.0, 5.0) == "contradicted"
+    assert verdict(1.0, -5.0) == "contradicted"
+
+
+def test_the_p_of_equivalence_is_corrected_with_those_of_all_other_claims() -> None:
+    objects = [name for name in NAMES if facts()[name].kind == "object"]
+    specs = [spec for name in objects for spec in pair(name, 100.0, 100.0, kind="object")]
+    row = row_of([record(spec) for spec in specs], "mlsa_detects_equally_object")
+    assert "equivalence within" in row.test
+    assert row.p_value == 2 / 2 ** len(objects)
+    others = {other.claim: other.p_value for other in claim_rows([record(spec) for spec in specs])}
+    assert sum(p is not None for p in others.values()) > 1
+    assert row.p_adjusted is not None
+    assert row.p_adjusted > row.p_value
+
+
+def test_models_farther_apart_than_the_margin_contradict_that_they_are_equal() -> None:
+    records = []
+    for place, name in enumerate(name for name in NAMES if facts()[name].kind == "object"):
+        msa, mlsa = pair(name, 100.0, 100.0, kind="object")
+        score = Metric(name="detection_auroc", value=80.0 + 0.1 * place, unit="%", tag="measured")
+        records += [record(msa), record(replace(mlsa, values={score.name: score}))]
+    row = row_of(records, "mlsa_detects_equally_object")
+    assert row.verdict == "contradicted"
+    assert row.why.startswith("more than 2 points apart: p ")
 
 
 def test_attention_and_loading_are_judged_by_their_stages() -> None:
@@ -171,13 +203,15 @@ def test_the_answer_tells_the_ratio_the_share_and_the_largest_stage() -> None:
     (found,) = answered(records_of([1.05 + 0.01 * place for place in range(15)]))
     faster, why, cost = found.sentences
     assert faster.text.startswith(
-        "MLSA took 12\u00a0% more time per epoch than MSA, a difference that the test confirms"
+        "Linear attention (MLSA) took 12\u00a0% more time per epoch than softmax attention (MSA), "
+        "a difference that the test confirms"
     )
     assert "baseline MSA" in faster.evidence
     assert why.text == (
-        "Attention, forward and backward, takes 13.0\u00a0% of the training phase with MSA and 13.0\u00a0% with MLSA; "
+        "Attention, forward and backward, takes 13.0\u00a0% of the training with MSA and 13.0\u00a0% with MLSA; "
         "the largest stage is data loading, 38.0\u00a0% with MSA and 38.0\u00a0% with MLSA; "
-        "training is mixed in all 30 cells."
+        "the two differ most in data loading, by +4.6\u00a0% of an epoch of MSA; "
+        "what sets the pace is no single thing in all 30 cells."
     )
     assert cost.text == (
         "An epoch took 100.0\u00a0s with MSA and 112.0\u00a0s with MLSA; its energy is unknown, and the segmentation "
@@ -186,17 +220,51 @@ def test_the_answer_tells_the_ratio_the_share_and_the_largest_stage() -> None:
     assert "peak memory 2.980\u00a0GiB, n\u00a015" in cost.evidence
 
 
+def test_where_attention_is_the_largest_stage_its_share_is_told_once() -> None:
+    whole = record(Spec())
+    most = [
+        total.model_copy(update={"share": 0.5}) if total.stage == "attention" else total for total in whole.stage_totals
+    ]
+    text = answered([whole.model_copy(update={"stage_totals": tuple(most)})])[0].sentences[1].text
+    assert "100.0\u00a0% of the training with MSA; no other stage takes more;" in text
+
+
 def test_the_answer_is_honest_about_a_small_sample_and_about_none() -> None:
     (small,) = answered(records_of([1.1]))
     assert "settles nothing yet (1 category: too few, whatever they show)" in small.sentences[0].text
     (none,) = answered([record(Spec())])
-    assert "cannot be told: MLSA and MSA share no category" in none.sentences[0].text
+    assert "cannot be told: they share no category here" in none.sentences[0].text
 
 
 def test_the_answer_without_stages_says_so() -> None:
     (found,) = answered([record(Spec()).model_copy(update={"stage_totals": ()})])
     assert "an unknown share with MSA" in found.sentences[1].text
     assert "the largest stage is unknown" in found.sentences[1].text
+
+
+def test_what_the_models_differ_in_adds_up_to_the_whole_difference_of_their_epochs() -> None:
+    records = records_of([1.1, 1.2])
+    off = stage_differences(records)
+    assert sum(off.values()) == pytest.approx(0.15)
+    assert off["attention"] == pytest.approx(0.13 * 0.15)
+    slow = [
+        total.model_copy(update={"exposed_s": 3.0 * total.exposed_s}) if total.stage == "attention" else total
+        for total in records[1].stage_totals
+    ]
+    apart = [records[0], records[1].model_copy(update={"stage_totals": tuple(slow)})]
+    base = 0.13 * (3.0 * 1.1 - 1.0)
+    assert stage_differences(apart)["attention"] == pytest.approx(base)
+    sentence = answered(apart)[0].sentences[1]
+    assert f"the two differ most in attention, by +{100 * base:.1f}\u00a0% of an epoch of MSA" in sentence.text
+    assert "all stages together +" in sentence.evidence
+
+
+def test_models_that_share_no_category_differ_in_nothing_that_can_be_told() -> None:
+    alone = [record(Spec()), record(Spec(category="grid", model="mlsa"))]
+    assert stage_differences(alone) == {}
+    assert "differ" not in answered(alone)[0].sentences[1].text
+    equal = [record(spec) for spec in pair("carpet", 100.0, 100.0)]
+    assert "the two differ in no stage by 0.1\u00a0% of an epoch" in answered(equal)[0].sentences[1].text
 
 
 def test_beside_a_few_measured_steps_the_checkpoint_is_left_out() -> None:
@@ -217,6 +285,12 @@ def test_the_cost_says_of_how_many_cells_it_is_and_what_is_estimated() -> None:
     records = [record(Spec(values={guessed.name: guessed})), record(Spec(category="grid"))]
     (found,) = answered(records)
     assert "2,500\u00a0J in 1 of 2 cells (estimated)" in found.sentences[2].text
+
+
+def test_the_cost_has_the_digits_that_the_least_sure_cell_justifies() -> None:
+    unsure = Metric(name="time_per_epoch", value=2026.2, unit="s", n=6, spread=660.0, tag="estimated")
+    text = answered([record(Spec(values={unsure.name: unsure}))])[0].sentences[2].text
+    assert "took 34\u00a0min (estimated) with MSA" in text
 
 
 def test_a_claim_on_estimated_times_says_so() -> None:
@@ -248,12 +322,19 @@ def test_a_training_that_a_limit_of_epochs_ended_is_in_no_claim_on_its_length_an
 def test_times_are_called_the_same_only_where_the_interval_says_so() -> None:
     (canceled,) = answered(records_of([1.04, 0.963]))
     assert canceled.sentences[0].text.startswith(
-        "MLSA took 0.1\u00a0% more time per epoch than MSA, which settles noth"
+        "Linear attention (MLSA) took 0.1\u00a0% more time per epoch than softmax attention (MSA), which settles noth"
     )
+    (unsure,) = answered(records_of([1.5, 0.72]))
+    assert "took 4\u00a0% more time" in unsure.sentences[0].text
     (slower,) = answered(records_of([1.002 + 0.0001 * n for n in range(15)]))
-    assert slower.sentences[0].text == "MLSA and MSA took the same time per epoch, to 0.5\u00a0%."
+    assert slower.sentences[0].text == (
+        "Linear attention (MLSA) and softmax attention (MSA) took the same time per epoch, to 0.5\u00a0%."
+    )
     (more,) = answered(records_of([1.004 + 0.0005 * n for n in range(15)]))
-    assert "0.7\u00a0% more time per epoch than MSA, a difference that the test confirms" in more.sentences[0].text
+    assert (
+        "0.7\u00a0% more time per epoch than softmax attention (MSA), a difference that the test"
+        in more.sentences[0].text
+    )
 
 
 def test_the_cost_is_of_what_both_models_finished() -> None:
@@ -275,7 +356,7 @@ def test_models_that_do_not_differ_at_all_are_equal_and_neither_better() -> None
     ]
     row = row_of(equal, "mlsa_detects_equally_object")
     assert (row.verdict, row.low, row.high) == ("supported", 0.0, 0.0)
-    assert row.why.startswith("the interval, not corrected, lies within")
+    assert row.why.startswith("equal to 2 points: p ")
     better = row_of(equal, "mlsa_detects_better")
     assert (better.verdict, better.why) == (
         "undecided",

@@ -7,6 +7,7 @@ used at the same time: some epochs took twice as long as others.
 import csv
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -333,6 +334,44 @@ def test_the_exit_code_says_what_was_found(build: Build, factor: float, code: in
     result = CliRunner().invoke(app, [str(base), str(head), "--format", "json"])
     assert result.exit_code == code
     assert json.loads(result.stdout)["outcome"] == outcome
+
+
+def test_help_says_what_every_exit_code_means() -> None:
+    text = " ".join(CliRunner().invoke(app, ["--help"]).stdout.replace("\u2502", " ").split())
+    exits = text[text.index("Exits with") : text.index(" Example")]
+    assert re.findall(r"\b(\d) where ([^,:;]*)", exits) == [
+        ("0", "nothing that was tested got worse"),
+        ("3", "something did"),
+        ("4", "neither can be said"),
+        ("5", "one of them has finished no cell"),
+        ("2", "a folder or the threshold is wrong."),
+    ]
+    assert "not comparable, one of them lacks a cell, or it is undecided" in exits
+
+
+@pytest.mark.parametrize(
+    ("head", "outcome", "code"),
+    [
+        (specs(), "no regression", 0),
+        (specs(1.2), "regression", 3),
+        (specs()[:3], "incomplete", 4),
+        ([replace(spec, dtype="float64") for spec in specs()], "not comparable", 4),
+        ([changed(spec, peak_memory=6.4e9) for spec in specs()], "undecided", 4),
+    ],
+)
+def test_every_outcome_has_the_exit_code_of_the_contract(
+    build: Build, head: list[Spec], outcome: str, code: int
+) -> None:
+    base, after = build(*specs(), name="base"), build(*head, name="head")
+    result = CliRunner().invoke(app, [str(base), str(after), "--format", "json"])
+    assert (json.loads(result.stdout)["outcome"], result.exit_code) == (outcome, code)
+
+
+def test_a_regression_is_told_though_a_cell_is_missing(tmp_path: Path) -> None:
+    base, head = (run_of({name: [s, s + 0.01] * 4 for name in measured()}, tmp_path) for s in (1.0, 2.0))
+    comparison = Comparison("base", "head", 0.05, (), ("a/msa-fast/seed0",), tuple(compared(base, head, 0.05)))
+    assert (comparison.outcome, comparison.exit_code) == ("regression", 3)
+    assert "Incomplete: a/msa-fast/seed0 not finished in both" in headline(comparison)
 
 
 def test_a_run_that_lacks_a_cell_is_incomplete(build: Build) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.words.format import listed, number, p_value, percent, ratio, scale, short, visible, with_spread
+from reports.words.format import between, listed, number, p_value, percent, ratio, scale, short, visible, with_spread
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,9 @@ from reports.words.format import listed, number, p_value, percent, ratio, scale,
         (3.0, 0.0, "3.000"),
         (0.0, None, "0"),
         (float("nan"), None, "not a finite number"),
+        (-1.23456e30, None, "\u22121.235e30"),
+        (1.23456e30, 1e29, "1.235e30"),
+        (2.5e-12, None, "2.500e-12"),
     ],
 )
 def test_a_number_has_the_digits_its_spread_justifies(value: float, spread: float | None, shown: str) -> None:
@@ -32,6 +35,18 @@ def test_a_number_has_the_digits_its_spread_justifies(value: float, spread: floa
 def test_rounding_moves_a_number_by_less_than_its_spread(value: float, spread: float) -> None:
     shown = float(number(value, spread).replace(",", "").replace("\u2212", "-"))
     assert abs(shown - value) <= spread + 1e-6
+
+
+@given(value=st.floats(), spread=st.floats(min_value=0.0))
+def test_every_number_has_a_text_that_fits_a_table(value: float, spread: float) -> None:
+    told = (
+        number(value),
+        number(value, spread),
+        with_spread(value, spread, None),
+        percent(value),
+        percent(value, spread),
+    )
+    assert all(len(text) < 50 for text in (*told, ratio(value), between(value, 2.0 * value)))
 
 
 def test_a_spread_is_rounded_to_the_digit_of_its_number() -> None:

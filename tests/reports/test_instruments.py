@@ -194,14 +194,17 @@ def test_the_cells_say_what_bounds_their_training_and_by_which_numbers(build: Bu
 def test_the_answer_tells_what_bounds_the_training() -> None:
     msa, mlsa = (record(spec) for spec in pair("carpet", 100.0, 110.0))
     told = answers([msa, mlsa], claim_rows([msa, mlsa]))[0].sentences[1]
-    assert told.text.endswith("; training is mixed in all 2 cells.")
+    assert told.text.endswith("; what sets the pace is no single thing in all 2 cells.")
     assert msa.verdict is not None
     waits = msa.model_copy(update={"verdict": msa.verdict.model_copy(update={"bound": "input-bound"})})
     told = answers([waits, mlsa], claim_rows([waits, mlsa]))[0].sentences[1]
-    assert told.text.endswith("; training is input-bound in 1 of 1 cell with MSA, and mixed in 1 of 1 cell with MLSA.")
+    assert told.text.endswith(
+        "; what sets the pace is waiting for input in 1 of 1 cell with MSA, "
+        "and no single thing in 1 of 1 cell with MLSA."
+    )
     assert "MSA: input 38.0\u00a0%, compute 45.0\u00a0%, host 17.0\u00a0%, n\u00a01" in told.evidence
     unknown = [found.model_copy(update={"verdict": None}) for found in (msa, mlsa)]
-    assert "what bounds the training is unknown" in answers(unknown, claim_rows(unknown))[0].sentences[1].text
+    assert "what sets the pace is unknown" in answers(unknown, claim_rows(unknown))[0].sentences[1].text
 
 
 def test_every_caveat_of_every_record_is_on_the_page(build: Build, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The verdict per category, and the numbers behind the curves."""
 
+import csv
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 from report_runs import Build, Spec, pair, write_telemetry
@@ -36,6 +38,7 @@ def fields(table: Table | None, row: int = 0) -> dict[str, Entry]:
         ([0.5 + 0.001 * n for n in range(8)], "MLSA"),
         ([1.0 + 0.001 * (n % 3) for n in range(8)], "undecided"),
         ([1.5], "untested"),
+        ([1.5, 1.5], "untested"),
     ],
 )
 def test_a_category_is_won_where_the_interval_leaves_no_doubt(build: Build, times: list[float], faster: str) -> None:
@@ -104,6 +107,29 @@ def test_power_is_told_for_each_device_and_phase(build: Build) -> None:
     assert phases <= {"training", "calibration", "evaluation"}
     assert "training" in phases
     assert all(row[7].note.startswith("IQR") for row in table.rows if not row[7].missing)
+
+
+def test_the_most_and_the_mean_of_a_phase_are_of_its_samples_and_not_of_the_pictures_points(build: Build) -> None:
+    spec = Spec()
+    folder = build(spec)
+    path = write_telemetry(folder, spec, rows=6000) / "telemetry.csv"
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    start_s = min(float(row["time_s"]) for row in rows)
+    told = [
+        float(row["utilization_pct"])
+        for row in rows
+        if row["device"] == "cpu" and 60.0 - 1e-6 <= float(row["time_s"]) - start_s <= 360.0 + 1e-6
+    ]  # of the 600 s of telemetry, which training and validation are of
+    assert max(told) == 99.0
+    run = read_run(folder)
+    table = powers_table(run.cells, who(run))
+    assert table is not None
+    columns = [f"{column.label}, {column.unit}" for column in table.columns]
+    found = next(row for row in table.rows if [entry.text for entry in row[4:6]] == ["cpu", "training"])
+    mean, most = (found[columns.index(name)] for name in ("Used, %, mean", "Used, %, most"))
+    assert most.sort == 99.0
+    assert mean.sort == pytest.approx(fmean(told), abs=0.02)
+    assert "n\u00a03,00" in mean.note
 
 
 def test_without_a_sample_there_is_no_table_of_power(build: Build) -> None:

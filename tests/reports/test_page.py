@@ -226,6 +226,13 @@ def test_losses_that_are_not_numbers_are_left_out_and_said(build: Build) -> None
     assert "1 epoch without a positive, finite loss not drawn." in page_of(run)
 
 
+def test_losses_that_diverged_are_still_reported(build: Build) -> None:
+    run = build(Spec())
+    path = run / "cells" / Spec().name / "epochs.csv"
+    path.write_text(path.read_text(encoding="utf-8") + "7,3.2e31,4.5e300,1.0,10,false,false\n", encoding="utf-8")
+    assert "4.500e300" in page_of(run)
+
+
 def test_a_record_without_stages_samples_and_metrics_still_makes_a_page(build: Build) -> None:
     run = build(Spec())
     folder = run / "cells" / Spec().name
@@ -266,7 +273,7 @@ def test_cells_over_time_are_drawn_and_those_without_samples_named(build: Build)
     write_telemetry(run, Spec())
     (write_telemetry(run, Spec(seed=2)) / "telemetry.csv").write_text("time_s,device\nx,y\n", encoding="utf-8")
     page = page_of(run)
-    assert page.count("Power and utilisation of carpet/msa-fast/seed0 over time") == 2
+    assert page.count("Power and utilisation of carpet/msa-fast/seed0 over time</title>") == 1
     assert "Not shown: <bdi>telemetry.csv is missing (1 cell)</bdi>." in page
     assert "telemetry.csv or energy.csv is damaged (ValueError) (1 cell)" in page
 

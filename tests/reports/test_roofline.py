@@ -3,6 +3,7 @@
 import pytest
 from report_runs import Build, Spec, environment, pair, record
 
+from profiles.record import StageWork
 from reports.charts.roofline import points, roof, roofline_chart
 from reports.commands import write_report
 from reports.page.roofline import roofline_table
@@ -56,6 +57,23 @@ def test_a_point_above_the_roof_is_called_wrong() -> None:
     good = roofline_table(points(records, fast), fast, identity(records, None))
     assert good is not None
     assert {row[-1].note for row in good.rows} == {""}
+
+
+def test_an_optimizer_is_judged_by_its_traffic_and_not_drawn() -> None:
+    whole = record(Spec())
+    update = StageWork(stage="optimizer", direction="none", flops=0, least_bytes=4590.0)
+    found = points([whole.model_copy(update={"work": (*whole.work, update)})], environment())
+    (point,) = (point for point in found if point.row.stage == "optimizer")
+    assert point.part == pytest.approx(4590.0 / point.row.time_s / 10e9)
+    table = roofline_table(found, environment(), identity([whole], None))
+    assert table is not None
+    row = next(row for row in table.rows if row[2].text == "optimizer")
+    assert [row[place].text for place in (4, 6, 8)] == ["0", "0", "0"]
+    assert row[9].sort == pytest.approx(4590.0 / point.row.time_s / 1e9)
+    chart = roofline_chart("r", found, environment())
+    assert chart is not None
+    assert "optimizer" not in chart.svg
+    assert roofline_chart("r", [point], environment()) is None
 
 
 def test_without_the_devices_peak_there_is_a_table_and_no_picture(build: Build) -> None:

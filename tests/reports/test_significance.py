@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reports.claims.significance import Apart, Majority, Paired, Trend, holm, too_few
+from reports.claims.significance import Apart, Equivalent, Majority, Paired, Trend, holm, too_few
 
 VALUES = st.lists(st.integers(-50, 50).filter(bool).map(lambda v: v / 7), min_size=2, max_size=8)
 
@@ -50,6 +50,43 @@ def test_few_values_have_no_interval_and_say_so() -> None:
 
 def test_effects_that_are_all_zero_have_no_p() -> None:
     assert Paired().outcome(named([0.0] * 8)).p is None
+
+
+def one_sided(values: list[float], sign: int) -> float:
+    """Return the part of all sign changes whose sum lies as far on the side of *sign* as *values*' own, or farther."""
+    sums = [
+        sum(s * v for s, v in zip(signs, values, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(values))
+    ]
+    return sum(sign * total >= sign * sum(values) - 1e-9 for total in sums) / len(sums)
+
+
+@given(VALUES)
+def test_equivalence_is_two_one_sided_tests_from_the_margins(values: list[float]) -> None:
+    lower, upper = [value + 2.0 for value in values], [value - 2.0 for value in values]
+    found = Equivalent(2.0).outcome(named(values))
+    assert found.p == pytest.approx(min(1.0, 2.0 * max(one_sided(lower, 1), one_sided(upper, -1))))
+    assert found.p_beyond == pytest.approx(min(1.0, 2.0 * min(one_sided(lower, -1), one_sided(upper, 1))))
+
+
+@given(st.lists(st.integers(-20, 20).map(lambda v: v / 7), min_size=6, max_size=8))
+def test_equivalence_is_shown_exactly_where_the_interval_lies_within_the_margin(values: list[float]) -> None:
+    found = Equivalent(2.001).outcome(named(values))
+    assert found.low is not None
+    assert found.high is not None
+    assert found.p is not None
+    assert (found.p < 0.05) == (found.low > -2.001 and found.high < 2.001)
+
+
+def test_models_that_differ_by_the_margin_are_called_equal_in_at_most_five_of_a_hundred() -> None:
+    generator = np.random.default_rng(5)
+    for n in (9, 20):
+        found = [Equivalent(2.0).outcome(named(list(generator.normal(2.0, 1.0, n)))).p for _ in range(300)]
+        assert sum(p is not None and p < 0.05 for p in found) <= 0.05 * 300 + 8
+        near = Equivalent(2.0).outcome(named(list(generator.normal(0.0, 0.3, n))))
+        assert near.p is not None
+        assert near.p < 0.01
+    assert Equivalent(2.0).outcome({}).p is None
 
 
 def test_beyond_fifteen_pairs_ranks_decide_and_the_interval_covers() -> None:
