@@ -255,7 +255,7 @@ def test_a_run_is_measured_as_it_is_and_not_changed(generated: Path, tmp_path: P
     run = start(build(table, "tiny"), tmp_path / "run").directory
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     shown = whatif(str(run), "--budget", "0")
-    assert f"in a report: bench report {run}" in shown
+    assert f"in a report: bench report {run}" in shown.splitlines()
     after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.parent.name != "whatif"}
     assert after == before
     assert {row.name for row in read_model(WhatIfRecord, run / "whatif" / "whatif.json").effects} >= set(REMOVALS)
