@@ -6,18 +6,30 @@ takes some steps until it goes evenly, takes those that count, and closes all, s
 has its turn.
 """
 
+import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from time import perf_counter_ns
+from functools import partial
+from time import perf_counter_ns, sleep
 from typing import Literal, NamedTuple
 
-from profiles.ratio import Ratio, Timed, interleave
+from profiles.ratio import Ratio, Rounds, Timed, interleave
 
 Step = Callable[[], object]
 """Takes one step: waits for what it needs, and does the work."""
 
 Opened = Callable[[], AbstractContextManager[Step]]
 """One way of taking a step: opens what it works with, and closes it."""
+
+
+AHEAD = 2
+"""Batches that each worker of a `DataLoader` makes ahead."""
+
+SURPLUS = 3
+"""Times as long as loading needs, at which a step is held up by itself for sure: workers share processors with it."""
+
+SETTLED_LOADS, SETTLED_BATCHES = 12, 6
+"""Times a batch takes to be loaded, and batches of each worker, after either of which an empty queue has settled."""
 
 
 class Extent(NamedTuple):
@@ -28,6 +40,53 @@ class Extent(NamedTuple):
 
     warm: int
     timed: int
+
+
+def bursts(least: int, workers: int) -> int:
+    """Return the fewest steps from *least* on that are a multiple of *workers*, from whom batches come in bursts."""
+    return workers * -(-least // workers)
+
+
+def settle(
+    step: Step,
+    drop: Callable[[], object],
+    loading_ns: int,
+    workers: int,
+    idle: Callable[[float], None] = sleep,
+    clock_ns: Callable[[], int] = perf_counter_ns,
+) -> None:
+    """Take steps, one at least, until the queue of batches before them is as full as it is in the long run.
+
+    It is full there if loading takes less than steps, else empty. On the way workers would take more from the step, or
+    deliver more to it, than they do later. So it is filled, which takes less time than to wait until it is full; and
+    where a step then turns out not to take long enough for it to stay so, emptied.
+
+    Args:
+        step: waits for a batch, and works.
+        drop: waits for a batch, and does not work.
+        loading_ns: what the first batch took to come; 0 where nobody loads.
+        workers: who load, batches in turn.
+        idle: waits for so many seconds.
+        clock_ns: what *loading_ns* was measured by.
+
+    """
+    idle(AHEAD * loading_ns / 1e9)
+    began_ns = clock_ns()
+    step()
+    if (clock_ns() - began_ns) * workers >= SURPLUS * loading_ns:
+        return
+    for _ in range(AHEAD * workers):
+        drop()
+    end_ns = clock_ns() + SETTLED_LOADS * loading_ns
+    for _ in range(SETTLED_BATCHES * workers):
+        step()
+        if clock_ns() >= end_ns:
+            return
+
+
+def most_settling(workers: int) -> int:
+    """Return the most batches that `settle` takes, and those made ahead then."""
+    return 1 + (AHEAD + SETTLED_BATCHES + AHEAD) * workers
 
 
 def turn(
@@ -74,13 +133,27 @@ def compare(
     *,
     precision: float,
     limit_s: float,
+    least: int = 1,
     clock_ns: Callable[[], int] = perf_counter_ns,
 ) -> Measured:
-    """Let *ways* take turns until all ratios to the first one's time are known to *precision*, or *limit_s* is over."""
+    """Let *ways* take turns until all ratios to the first one's time are known to *precision*, or *limit_s* is over.
+
+    There are *least* rounds or more, however long they take.
+    """
     works = {name: turn(opened, extent, drain, clock_ns) for name, opened in ways.items()}
-    rounds = interleave(works, precision=precision, limit_s=limit_s, warmups=0, clock_ns=clock_ns)  # turns have theirs
+    order = random.Random(0)  # noqa: S311 - no secret
+    take = partial(
+        interleave, works, precision=precision, warmups=0, order=order, clock_ns=clock_ns
+    )  # turns have theirs
+    rounds = take(limit_s=limit_s)
     first, *others = ways
+    while len(rounds.times_ns[first]) < least:
+        rounds = _joined(rounds, take(limit_s=0.0))  # one more
     return Measured({name: rounds.ratio(name, first) for name in others}, rounds.times_ns, rounds.ended_by)
+
+
+def _joined(rounds: Rounds, more: Rounds) -> Rounds:
+    return rounds._replace(times_ns={name: times + more.times_ns[name] for name, times in rounds.times_ns.items()})
 
 
 def gain(ratio: Ratio) -> Ratio:

@@ -21,7 +21,8 @@ class EffectRow(NamedTuple):
 
     `exposed` and `busy` are the stage clock's shares of the whole step: what the step waited for or spent on the stage,
     and what loading worked, which several processes can do at once, so that it may exceed 1. `reading` explains, by the
-    same clock, where the ceiling is not the exposed share. A swap has neither.
+    same clock, where the ceiling is not the exposed share. A share that is not known is absent, and `unavailable` says
+    why.
     """
 
     category: str
@@ -38,6 +39,7 @@ class EffectRow(NamedTuple):
     exposed: float | None
     busy: float | None
     reading: str
+    unavailable: str = ""
 
 
 class FallRow(NamedTuple):
@@ -45,7 +47,7 @@ class FallRow(NamedTuple):
 
     `step` is the step's time so far as a part of the thesis's; `gain` is what this exchange took off it, so that gains
     sum to 1 - `step` of the last place; `by_previous` is the step by the one before, and `low` and `high` are its
-    interval, `gain_low` and `gain_high` that of the gain.
+    interval, `gain_low` and `gain_high` that of the gain. `reading` says where its place in the order is not sure.
     """
 
     category: str
@@ -60,6 +62,28 @@ class FallRow(NamedTuple):
     rounds: int
     gain_low: float | None = None
     gain_high: float | None = None
+    reading: str = ""
+
+
+class EpochRow(NamedTuple):
+    """`epochs.csv`: the epoch at each place of the waterfall, from the thesis's, place 0, to the fast one's, seconds.
+
+    `epoch_s` is twice `start_s`, which training and validation each take to begin and end loading, and the steps of
+    both; `gain_s` is what this place's exchange took off it, so that gains sum to the whole.
+    """
+
+    category: str
+    model: str
+    place: int
+    part: str
+    start_s: float
+    steps: int
+    step_s: float
+    validation_steps: int
+    validation_step_s: float
+    epoch_s: float
+    gain_s: float
+    rounds: int
 
 
 class StepRow(NamedTuple):
@@ -225,4 +249,5 @@ class WhatIfRecord(BaseModel):
     steps: tuple[StepRow, ...]
     effects: tuple[EffectRow, ...]
     waterfall: tuple[FallRow, ...]
+    epochs: tuple[EpochRow, ...] = ()
     not_measured: tuple[str, ...]

@@ -1,14 +1,14 @@
 """The command `whatif`: words in; tables, a record and its CSV files out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.table import Column, Table
 
 from harness.cells import Cell, plan, refuse_unavailable
 from harness.commands import Strings, configuration, out_console
@@ -19,16 +19,18 @@ from harness.machine import measured, resolve_device
 from harness.progress import Reporter
 from harness.synthesize import synthesize
 from harness.version import version
+from harness.whatif.epochs import steps_of
 from harness.whatif.inspection import one_of_each
 from harness.whatif.job import Job
 from harness.whatif.measure import ORDER, SHARES, Bench, Found, Section, measure
 from harness.whatif.project_command import check, project_all
 from harness.whatif.projecting import Wish
+from harness.whatif.shown import show
 from profiles.errors import ConfigError, RunDirectoryError
 from profiles.files import replacing
 from profiles.record import Environment, write_csv
-from profiles.turns import Extent
-from profiles.whatif import EffectRow, FallRow, StepRow, WhatIfRecord
+from profiles.turns import Extent, bursts
+from profiles.whatif import EffectRow, EpochRow, FallRow, StepRow, WhatIfRecord
 
 RECORD = "whatif.json"
 OPTIONS = {
@@ -40,9 +42,13 @@ OPTIONS = {
 }
 """By the setting that it changes."""
 
+LEAST = 2
+"""Steps that are timed of a turn, at least."""
+
 NOT_MEASURED = (
-    "A step is a warm training step, not an epoch: starting the loader and validation are not in it.",
-    "Painting whole images is not exchanged: swaps and waterfall are of training steps.",
+    "A training step is a warm one: its ceilings and swaps have no start of the loader and no validation in them.",
+    "An epoch has no checkpoint in it.",
+    "A part that is the same in both pipelines, as attention whose backend is configured, is not exchanged.",
     "The head, validation and checkpoints are not taken away, nor is loading in an evaluation.",
     "What is done once before training, as decoding all images for the fast pipeline, is in no step.",
     "Weights are those that a run begins with: no step's time depends on them.",
@@ -64,7 +70,10 @@ def whatif(
         Strings | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting; repeatable.")
     ] = None,
     budget: Annotated[
-        float, typer.Option(min=0.0, help="Seconds for each cell, about; everything is timed at least once.")
+        float,
+        typer.Option(
+            min=0.0, help="Seconds for each cell, about; everything is timed once or more, exchanges seven times."
+        ),
     ] = 300.0,
     only: Annotated[Strings | None, typer.Option(help=f"Only this of {', '.join(SHARES)}; repeatable.")] = None,
     projection: Annotated[
@@ -113,6 +122,19 @@ def whatif(
             _refuse_overwriting(folder / RECORD)
             _measure_all(job, sections)
     out_console.print(f"written: {folder}")
+    out_console.print(f"in a report: {to_report(folder)}", soft_wrap=True)
+
+
+def to_report(folder: Path) -> str:
+    """Return the command that shows what is in *folder* in the report of its run, or of one that has yet to be named.
+
+    A report reads RUN/whatif: of a suite there may be no run, or several.
+    """
+    if folder.name == "whatif" and (folder.parent / "manifest.json").exists():
+        return f"bench report {quote(str(folder.parent))}"
+    return (
+        f"cp -r {quote(str(folder))} RUN/whatif && bench report RUN, where RUN is a run of the suite without RUN/whatif"
+    )
 
 
 def once_each(cells: Sequence[Cell]) -> list[Cell]:
@@ -134,10 +156,11 @@ def _measure_all(job: Job, sections: Sequence[Section]) -> None:
     found = Found()
     for number, cell in enumerate(job.cells, start=1):
         Reporter().say(f"cell {number} of {len(job.cells)}: {cell.name}, about {job.budget_s:.0f} s")
-        extent = Extent(job.config.data.workers, job.config.data.workers)
-        subject = job.subject(cell, job.config, extent)
-        test = job.categories[cell.category].test
-        found = found.and_(measure(Bench(subject, one_of_each(test), extent, job.budget_s), sections))
+        extent = Extent(0, bursts(LEAST, job.config.data.workers))
+        subject, category = job.subject(cell, job.config, extent), job.categories[cell.category]
+        steps = steps_of(len(subject.paths), len(category.train) - len(subject.paths), job.config)
+        bench = Bench(subject, one_of_each(category.test), extent, job.budget_s, steps)
+        found = found.and_(measure(bench, sections))
         _write(job.folder, found, job.config, job.here)
     show(found)
 
@@ -198,56 +221,12 @@ def _write(folder: Path, found: Found, config: RunConfig, here: Environment) -> 
         steps=found.steps,
         effects=found.effects,
         waterfall=found.waterfall,
+        epochs=found.epochs,
         not_measured=NOT_MEASURED,
     )
     write_csv(folder / "whatif.csv", EffectRow._fields, found.effects)
     write_csv(folder / "waterfall.csv", FallRow._fields, found.waterfall)
+    write_csv(folder / "epochs.csv", EpochRow._fields, found.epochs)
     write_csv(folder / "steps.csv", StepRow._fields, found.steps)
     with replacing(folder / RECORD) as aside:
         aside.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def show(found: Found) -> None:
-    """Print every step's table, and the waterfalls."""
-    for step in found.steps:
-        title = f"{step.category}, {step.model}, {step.pipeline}: {step.phase}"
-        out_console.print(f"{title}, {step.step_s:.4g} s a step, median of {step.rounds} rounds")
-        key = (step.category, step.model, step.pipeline, step.phase)
-        _show_effects([row for row in found.effects if row[:4] == key])
-    for category, model in dict.fromkeys((row.category, row.model) for row in found.waterfall):
-        out_console.print(f"{category}, {model}: from the thesis's step to the fast one's, in % of the former")
-        _show_falls([row for row in found.waterfall if (row.category, row.model) == (category, model)])
-
-
-def _show_effects(rows: Sequence[EffectRow]) -> None:
-    table = Table("stage or part", "gain", "95 %", "n", "exposed", "busy", Column("reading", overflow="fold"), box=None)
-    for row in rows:
-        name = row.name if row.kind == "ceiling" else f"{row.name} exchanged"
-        table.add_row(
-            name,
-            _percent(row.gain),
-            _interval(row.low, row.high),
-            str(row.rounds),
-            _percent(row.exposed),
-            _percent(row.busy),
-            row.reading,
-        )
-    out_console.print(table)
-
-
-def _show_falls(rows: Iterable[FallRow]) -> None:
-    table = Table("exchanged", "off", "95 %", "left", "times the step before", "95 %", "n", box=None)
-    for row in rows:
-        previous = f"{row.by_previous:.3f}"
-        ends = "" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
-        off = _interval(row.gain_low, row.gain_high)
-        table.add_row(row.part, _percent(row.gain), off, _percent(row.step), previous, ends, str(row.rounds))
-    out_console.print(table)
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "too few rounds" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"

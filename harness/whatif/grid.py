@@ -15,7 +15,7 @@ from harness.whatif.projection import Observed
 from harness.whatif.readings import Spent, clock_for, middle, once
 from harness.whatif.removals import replayed
 from harness.whatif.subject import Subject
-from profiles.turns import Extent
+from profiles.turns import Extent, bursts
 
 ROUNDS = 9
 """At most."""
@@ -47,8 +47,7 @@ def held_out(setting: Setting, levels: Mapping[str, Sequence[int]]) -> bool:
 
 def extent_of(setting: Setting) -> Extent:
     """Return how many steps a turn has: batches come in bursts, so a multiple of the workers is timed."""
-    workers = setting.workers
-    return Extent(max(2, workers), workers * -(-LEAST // workers))
+    return Extent(0, bursts(LEAST, setting.workers))
 
 
 def observe(

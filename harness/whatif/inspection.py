@@ -1,7 +1,7 @@
 """A cell's evaluation, less its anomaly maps or its scores. A step inspects one good test image and one defective."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from harness.dataset import GOOD, LabelledImage
 from harness.evaluation import Evaluated, Reconstructor, evaluate
+from harness.images import read_mask
 from harness.interrupt import Interrupt
-from harness.pipelines.parts import Loaded, Pipeline, as_floats, joined
+from harness.pipelines.parts import Images, Pipeline, as_floats, joined
 from harness.progress import Reporter
 from harness.result import why_unscored
 from harness.scores import score
@@ -19,18 +20,35 @@ from harness.whatif.subject import Subject, as_it_was, exchanged
 from profiles.stages import Stage, stage
 from profiles.turns import Opened, Step
 
-SKIPPED: tuple[Stage, ...] = ("anomaly_map", "scoring")
+SKIPPED: dict[Stage, str] = {"anomaly_map": "skipped, but for joining what was painted", "scoring": "skipped"}
+"""By stage: in words, what is left of it."""
 
 
-class Unmapped(Reconstructor):
-    """Paints, and hands on the image itself for what it would have found."""
+@torch.no_grad()
+def paint_all(reconstructor: Reconstructor, images: Images, labels: Sequence[LabelledImage]) -> None:
+    """Do what an evaluation does but for its maps: load and paint the images, load their masks."""
+    with closing(images.each()) as deliveries:
+        for label, loaded in zip(labels, deliveries, strict=True):
+            _mask(label, images.form.side)
+            model, cut = reconstructor.model, reconstructor.pipeline.cut
+            reconstructor.pipeline.paint(loaded, model, cut, reconstructor.loss, reconstructor.batch_size)
 
-    @torch.no_grad()
-    def compare(self, loaded: Loaded) -> tuple[Tensor, Tensor]:
-        """Return the image (1, C, H, W) and its brightness (1, H, W)."""
-        self.pipeline.paint(loaded, self.model, self.pipeline.cut, self.loss, self.batch_size)
-        original_ichw = as_floats(joined(loaded.images_irqcss))
-        return original_ichw, original_ichw.mean(dim=1)
+
+def brightness(images: Images, labels: Sequence[LabelledImage]) -> Evaluated:
+    """Return the images' brightness in the place of their maps, so that there is something to score."""
+    side = images.form.side
+    with closing(images.each()) as deliveries:
+        originals_ichw = torch.cat([as_floats(joined(loaded.images_irqcss)) for loaded in deliveries]).cpu()
+    masks_ihw = torch.stack([_mask(label, side) for label in labels])
+    reconstructions_ichw = (originals_ichw * 255).round().to(torch.uint8)
+    return Evaluated(tuple(labels), originals_ichw.mean(dim=1).numpy(), masks_ihw.numpy(), reconstructions_ichw.numpy())
+
+
+def _mask(label: LabelledImage, side: int) -> Tensor:
+    if label.mask is None:
+        return torch.zeros(side, side, dtype=torch.bool)
+    with stage("data_loading"):
+        return read_mask(label.mask, side)
 
 
 def one_of_each(images: Sequence[LabelledImage]) -> list[LabelledImage]:
@@ -54,14 +72,18 @@ def _opened(
 ) -> Iterator[Step]:
     model, loss = subject.model(pipeline.attention), subject.loss(pipeline)
     images = subject.images(pipeline, [label.path for label in labels])
-    kind = Unmapped if skipped == "anomaly_map" else Reconstructor
     quiet = Reporter(Console(quiet=True, force_terminal=False))
     batch_size, rescaled = subject.config.training.batch_size, subject.config.evaluation.rescale_maps
-    reconstructor = kind(model, pipeline, loss, batch_size, rescaled, quiet, Interrupt())
+    reconstructor = Reconstructor(model, pipeline, loss, batch_size, rescaled, quiet, Interrupt())
     mean_hw = torch.zeros(images.form.side, images.form.side, device=subject.device)
+    unmapped = brightness(images, labels) if skipped == "anomaly_map" else None
 
     def step() -> None:
-        evaluated = evaluate(reconstructor, images, labels, mean_hw)
+        if unmapped is None:
+            evaluated = evaluate(reconstructor, images, labels, mean_hw)
+        else:
+            paint_all(reconstructor, images, labels)
+            evaluated = unmapped
         if skipped != "scoring":
             with stage("scoring"):
                 _score(evaluated)

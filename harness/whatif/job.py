@@ -14,7 +14,7 @@ from harness.decoding import Decoder
 from harness.interrupt import Interrupt
 from harness.progress import Reporter
 from harness.seeding import generator_for
-from harness.whatif.subject import Subject
+from harness.whatif.subject import Models, Subject
 from profiles.record import Environment
 from profiles.turns import Extent
 
@@ -36,7 +36,7 @@ class Job(NamedTuple):
         order = torch.randperm(len(category.train), generator=generator_for(cell.seed, "split")).tolist()
         return split_validation(category.train, order)[0]
 
-    def subject(self, cell: Cell, config: RunConfig, extent: Extent) -> Subject:
-        """Return what is measured of a cell, by a configuration that may differ from the job's."""
+    def subject(self, cell: Cell, config: RunConfig, extent: Extent, models: Models | None = None) -> Subject:
+        """Return what is measured of a cell, by a configuration that may differ from the job's; see `Subject`."""
         decoder = Decoder(image_cache(config.data.cache), Reporter(), Interrupt())
-        return Subject(cell, config, self.training_paths(cell), self.device, decoder, extent)
+        return Subject(cell, config, self.training_paths(cell), self.device, decoder, extent, models)

@@ -14,9 +14,10 @@ from harness.whatif.grid import settings_of
 from harness.whatif.job import Job
 from harness.whatif.loads import Machine, Setting
 from harness.whatif.projecting import ASSUMPTIONS, Projection, Wish, asked_of, at_setting, levels_of, projected
-from harness.whatif.subject import Subject
+from harness.whatif.subject import Models, Subject
+from profiles.errors import NothingMeasuredError
 from profiles.files import replacing
-from profiles.record import write_csv
+from profiles.record import Environment, write_csv
 from profiles.turns import Extent
 from profiles.whatif import AskedRow, CostRow, FitRow, ProjectionRecord, SettingRow
 
@@ -52,20 +53,27 @@ def project_all(job: Job, wish: Wish) -> None:
 
 
 def _projected(cell: Cell, job: Job, wish: Wish, reporter: Reporter) -> Projection:
-    made = partial(_subject, cell, job)
+    made = partial(_subject, cell, job, {})
     images = len(job.training_paths(cell))
-    here = Machine(
-        job.here.cores,
-        job.here.flops_per_s or 0.0,
-        job.here.bytes_per_s or 0.0,
-        1.0,
-        apart=job.device.type == "cuda",
-    )
+    here = machine_of(job.here, apart=job.device.type == "cuda")
     return projected(cell, job.config, made, wish, here, job.here.threads, images, reporter, job.budget_s)
 
 
-def _subject(cell: Cell, job: Job, setting: Setting, extent: Extent) -> Subject:
-    return job.subject(cell, at_setting(job.config, setting), extent)
+def machine_of(here: Environment, *, apart: bool) -> Machine:
+    """Return the machine that settings are measured on, but for its rate of decoding, which they tell.
+
+    Raises:
+        NothingMeasuredError: the device's best rates are not known.
+
+    """
+    if here.flops_per_s is None or here.bytes_per_s is None:
+        message = f"{here.device_name}: its best rates were not measured, and by them a projection counts its work"
+        raise NothingMeasuredError(message)
+    return Machine(here.cores, here.flops_per_s, here.bytes_per_s, 1.0, apart=apart)
+
+
+def _subject(cell: Cell, job: Job, models: Models, setting: Setting, extent: Extent) -> Subject:
+    return job.subject(cell, at_setting(job.config, setting), extent, models)
 
 
 def _write(found: Projection, job: Job) -> None:

@@ -29,6 +29,8 @@ TELLING = 0.02
 GROUPS: Mapping[str, tuple[str, ...]] = {"data_loading": ("data_loading", "transfer")}
 """Stages that are taken away together."""
 
+WAITS = ("data_loading", "transfer")
+"""Stages whose exposed time is waiting for someone else."""
 
 NAMED = 0.005
 """The part of a step by which a stage has to differ to be named as a reason."""
@@ -108,20 +110,59 @@ def _medians(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def reading(stage: Stage, saved: Ratio, full: Spent, without: Spent) -> str:
-    """Explain, in a sentence, where a ceiling is not the exposed share."""
+    """Explain, in a sentence, where ceiling, exposed share and busy share are not the same."""
     if math.isinf(saved.low) or math.isinf(saved.high):
         return "too few rounds to tell"
     exposed = full.exposed(stage) / full.wall_s
     if saved.low - TELLING <= exposed <= saved.high + TELLING:
-        return "as exposed"
-    less = saved.value < exposed
+        told = "as exposed"
+    else:
+        told = _short(stage, full, without, exposed - saved.value)
+    return "; ".join([told, *_left(stage, full, without), *_overlapping(stage, full, exposed)])
+
+
+def _short(stage: Stage, full: Spent, without: Spent, short: float) -> str:
+    """Say what takes the part of a step that a gain is *short* of the exposed share, or gave it where below 0."""
     group = GROUPS.get(stage, (stage,))
     changes = {
         name: (without.exposed_s.get(name, 0.0) - full.exposed_s.get(name, 0.0)) / full.wall_s
         for name in {*full.exposed_s, *without.exposed_s} - {*group}
     }
-    telling = [name for name, change in changes.items() if (change > 0) == less and abs(change) >= NAMED]
+    telling = [name for name, change in changes.items() if change * short > 0 and abs(change) >= NAMED]
     telling.sort(key=lambda name: -abs(changes[name]))
+    if not telling:
+        return f"{'less' if short > 0 else 'more'} than exposed, and the clock does not say why"
     named = ", ".join(f"{name} {changes[name]:+.1%}" for name in telling[:2])
-    why = "what it hid takes its place" if less else "it slowed others down while it worked"
-    return f"{why}: without it {named} of the step" if named else why
+    why = "it slowed others down while it worked"
+    if short > 0:
+        why = "the step waits elsewhere instead" if telling[0] in WAITS else "what it hid takes its place"
+    rest = abs(short) > 2 * abs(sum(changes[name] for name in telling))
+    return f"{why}: without it {named} of the step" + (", of the rest the clock does not say why" if rest else "")
+
+
+def _left(stage: Stage, full: Spent, without: Spent) -> Iterator[str]:
+    """Say what is still there of a stage that was taken away."""
+    left = without.exposed(stage) / full.wall_s
+    if left >= NAMED:
+        yield f"{left:.1%} of the step is still exposed without it"
+
+
+def _overlapping(stage: Stage, full: Spent, exposed: float) -> Iterator[str]:
+    """Say what is worked while the step does something else."""
+    hidden = (busy_share(stage, full) or 0.0) - exposed
+    if hidden > TELLING:
+        yield f"it works {hidden:.1%} of the step more than is exposed, beside other stages (overlap)"
+
+
+def busy_share(stage: Stage, full: Spent) -> float | None:
+    """Return what a stage's resource worked as a part of the step, where the clock knows."""
+    return full.busy_s / full.wall_s if stage == "data_loading" and full.busy_s is not None else None
+
+
+def unknown_busy(stage: Stage, full: Spent) -> str:
+    """Return why the busy share is not known; empty where it is."""
+    if busy_share(stage, full) is not None:
+        return ""
+    if stage == "data_loading":
+        return "nothing was loaded in the steps that were timed"
+    return "what the resources of other stages than loading work, only a profiler sees"

@@ -4,10 +4,13 @@ Shapes: as in `harness.pipelines.parts`.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from time import perf_counter_ns
 from typing import NamedTuple
 
 import torch
@@ -22,16 +25,14 @@ from models.attention.table import VARIANTS, Backend
 from models.transformer import InpaintingTransformer
 from models.windows import Windows, draw_windows
 from profiles.stages import backpropagate, stage
-from profiles.turns import Extent, Opened, Step
-
-PREFETCHED = 2
-"""Batches that a worker of a `DataLoader` is ahead: they are drawn too, so that none is idle while steps are timed."""
+from profiles.turns import Extent, Opened, Step, most_settling, settle
 
 
 class Parts(NamedTuple):
     """What a training step works with.
 
-    *stop_loading* ends whoever works ahead of *deliveries*; *update* is the optimizer's part of the step.
+    *stop_loading* ends whoever works ahead of *deliveries*; *update* is the optimizer's part of the step. *loading_ns*
+    is what the first delivery took to come.
     """
 
     model: InpaintingTransformer
@@ -40,7 +41,11 @@ class Parts(NamedTuple):
     cut: Cut
     loss: PatchLoss
     update: Step
+    loading_ns: int
 
+
+Models = dict[tuple[int, Backend], InpaintingTransformer]
+"""By the side of images, of whose patches a model knows the positions, and the backend of its attention."""
 
 Removal = Callable[[Parts], AbstractContextManager[Parts]]
 """Takes a stage away, or puts the least in its place, for as long as the block lasts."""
@@ -67,6 +72,18 @@ def take_step(parts: Parts) -> None:
         del batch
 
 
+@torch.no_grad()
+def take_validation_step(parts: Parts) -> None:
+    """Take a step of validation, as `Trainer` does."""
+    loaded = next(parts.deliveries)
+    batch = parts.cut(loaded)
+    with stage("patching"):
+        del loaded
+    _loss_of(batch, parts)
+    with stage("patching"):
+        del batch
+
+
 def _loss_of(batch: Batch, parts: Parts) -> Tensor:
     """Return the loss; the predictions are let go of with it."""
     prediction_bp = parts.model(batch.context_bkp, batch.positions_bt)
@@ -77,7 +94,7 @@ def _loss_of(batch: Batch, parts: Parts) -> Tensor:
 class Subject:
     """What is measured: a cell's training step by whatever pipeline.
 
-    Models are kept by the backend of their attention, all of the weights that a run of the cell begins with.
+    Its models have the weights that a run of the cell begins with.
 
     Args:
         cell: which.
@@ -86,6 +103,7 @@ class Subject:
         device: where.
         decoder: of pipelines that decode in this process.
         extent: the steps of a turn.
+        models: of the cell, made so far; subjects that differ in batches and workers alone share them.
 
     """
 
@@ -97,6 +115,7 @@ class Subject:
         device: torch.device,
         decoder: Decoder,
         extent: Extent,
+        models: Models | None = None,
     ) -> None:
         self.cell = cell
         self.config = config
@@ -104,16 +123,27 @@ class Subject:
         self.paths = paths
         self._decoder = decoder
         self._form = Form(config.image_side(cell.category), config.model.patch_side, config.model.window_side)
-        self._models: dict[Backend, InpaintingTransformer] = {}
+        self._models: Models = {} if models is None else models
         self._images: dict[object, Images] = {}
-        self._windows = self._drawn(extent.warm + extent.timed + PREFETCHED * config.data.workers)
+        self._windows = self._drawn(1 + extent.warm + extent.timed + most_settling(config.data.workers))
 
     def way(self, pipeline: Pipeline, removal: Removal = nothing_removed) -> Opened:
         """Return the step by *pipeline*, less what *removal* takes away."""
-        return partial(self._opened, pipeline, removal)
+        return partial(self._opened, pipeline, removal, take_step)
+
+    def validation(self, pipeline: Pipeline) -> Opened:
+        """Return the step of validation by *pipeline*."""
+        return partial(self._opened, pipeline, nothing_removed, take_validation_step)
+
+    def start(self, pipeline: Pipeline) -> Opened:
+        """Return what an epoch does before its steps and after them: begin to load, wait for a batch, end."""
+        images = self._prepared(pipeline)
+        batch_size = self.config.training.batch_size
+        one = self._windows.select(slice(batch_size))
+        return lambda: nullcontext(lambda: deque(images.batches(one, batch_size), maxlen=0))
 
     @contextmanager
-    def _opened(self, pipeline: Pipeline, removal: Removal) -> Iterator[Step]:
+    def _opened(self, pipeline: Pipeline, removal: Removal, take: Callable[[Parts], None]) -> Iterator[Step]:
         model, images = self.model(pipeline.attention), self._prepared(pipeline)
         with (
             pipeline.memory(),
@@ -123,21 +153,25 @@ class Subject:
         ):
             optimizer = pipeline.optimizer(model.parameters(), self.config.training.learning_rate)
             loss, update = self.loss(pipeline), partial(_update, optimizer)
-            whole = Parts(model, deliveries, deliveries.close, pipeline.cut, loss, update)
+            begun, loading_ns = _begun(deliveries)
+            whole = Parts(model, begun, deliveries.close, pipeline.cut, loss, update, loading_ns)
             with removal(whole) as parts:
-                yield partial(take_step, parts)
+                step = partial(take, parts)
+                settle(step, partial(next, parts.deliveries), parts.loading_ns, self.config.data.workers)
+                yield step
 
     def model(self, usual: Backend) -> InpaintingTransformer:
         """Return the model whose attention is the configuration's backend, else *usual*; where it has none, ours."""
         has = VARIANTS[self.cell.model].attention
         backend = self.config.model.attention_backend or (usual if usual in has else "native")
-        if backend not in self._models:
+        kind = self._form.side, backend
+        if kind not in self._models:
             sizes = self.config.model.model_copy(update={"attention_backend": backend})
             positions = math.prod(self._form.grid)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_for(self.cell.seed, "weights"))
-                self._models[backend] = InpaintingTransformer(self.cell.model, sizes, positions).to(self.device)
-        return self._models[backend]
+                self._models[kind] = InpaintingTransformer(self.cell.model, sizes, positions).to(self.device)
+        return self._models[kind]
 
     def images(self, pipeline: Pipeline, paths: Sequence[Path]) -> Images:
         """Return images on their way by *pipeline*."""
@@ -166,6 +200,13 @@ class Subject:
         generator = generator_for(self.cell.seed, "windows", "whatif")
         windows = draw_windows(len(self.paths), each, self._form.grid, self._form.window_side, generator)
         return windows.select(slice(count))
+
+
+def _begun(deliveries: Iterator[Loaded]) -> tuple[Iterator[Loaded], int]:
+    """Wait for the first delivery; return them all, and how long that took, in nanoseconds."""
+    began_ns = perf_counter_ns()
+    first = next(deliveries)
+    return chain([first], deliveries), perf_counter_ns() - began_ns
 
 
 def _update(optimizer: torch.optim.Optimizer) -> None:

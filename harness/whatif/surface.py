@@ -9,7 +9,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from harness.whatif.measure import known
+from harness.whatif.waterfall import known
 from models.attention.sizes import Sizes
 from models.attention.table import VARIANTS, Backend
 from profiles.ratio import interleave, timed

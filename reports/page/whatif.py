@@ -1,11 +1,9 @@
 """What a step would gain if a stage were free, beside the shares of it that the stage clock gives."""
 
-from profiles.whatif import EffectRow, FallRow, ProjectionRecord, StepRow, WhatIfRecord
-from reports.page.tables import Column, Entry, Table, text
+from profiles.whatif import EffectRow, EpochRow, FallRow, ProjectionRecord, StepRow, WhatIfRecord
+from reports.page.tables import Column, Entry, Reasons, Table, text
 from reports.words.format import count, model_name, number, percent, visible
 from reports.words.palette import stage_class, stage_label
-
-_NONE = Entry("\u2013", "none", numeric=True, missing=True)
 
 
 def whatif_tables(record: WhatIfRecord | None) -> tuple[Table, ...]:
@@ -18,7 +16,11 @@ def whatif_tables(record: WhatIfRecord | None) -> tuple[Table, ...]:
         _waterfall(place, [row for row in record.waterfall if (row.category, row.model) == cell], record)
         for place, cell in enumerate(cells)
     ]
-    return (*steps, *falls)
+    epochs = [
+        _epochs(place, [row for row in record.epochs if (row.category, row.model) == cell], record)
+        for place, cell in enumerate(dict.fromkeys((row.category, row.model) for row in record.epochs))
+    ]
+    return (*steps, *falls, *epochs)
 
 
 def _ceilings(place: int, step: StepRow, record: WhatIfRecord) -> Table:
@@ -31,17 +33,20 @@ def _ceilings(place: int, step: StepRow, record: WhatIfRecord) -> Table:
         Column("Reading"),
     )
     key = (step.category, step.model, step.pipeline, step.phase)
-    rows = tuple(_effect(row) for row in record.effects if row[:4] == key)
+    reasons = Reasons()
+    rows = tuple(_effect(row, reasons) for row in record.effects if row[:4] == key)
     caption = f"If it were free: {step.category}, {model_name(step.model)}, {step.pipeline} pipeline, {step.phase}"
     unit = f"{count(step.windows, 'window')} at a side of {step.image_side} pixels"
     detail = (
         f"Gains are medians of rounds (n) with 95 % intervals; a step of {unit} takes {number(step.step_s)} s, the "
         f"median of {step.rounds} rounds, {count(step.workers, 'worker')}. {measured_on(record)}"
     )
-    return Table(f"whatif-{place}", visible(caption), columns, rows, detail, record.not_measured)
+    return Table(
+        f"whatif-{place}", visible(caption), columns, rows, detail, (*reasons.footnotes(), *record.not_measured)
+    )
 
 
-def _effect(row: EffectRow) -> tuple[Entry, ...]:
+def _effect(row: EffectRow, reasons: Reasons) -> tuple[Entry, ...]:
     name = (
         text(stage_label(row.name), f"stage {stage_class(row.name)}")
         if row.kind == "ceiling"
@@ -49,15 +54,16 @@ def _effect(row: EffectRow) -> tuple[Entry, ...]:
     )
     note = f"{_interval(row.low, row.high)}, n\u00a0{row.rounds}"
     gain = Entry(percent(row.gain), note, sort=row.gain, numeric=True)
-    return name, text(row.replaced_by), gain, _share(row.exposed), _share(row.busy), text(row.reading)
+    exposed, busy = (_share(share, row, reasons) for share in (row.exposed, row.busy))
+    return name, text(row.replaced_by), gain, exposed, busy, text(row.reading)
 
 
 def _interval(low: float | None, high: float | None) -> str:
     return "too few rounds" if low is None or high is None else f"{percent(low)} to {percent(high)}"
 
 
-def _share(value: float | None) -> Entry:
-    return _NONE if value is None else Entry(percent(value), sort=value, numeric=True)
+def _share(value: float | None, row: EffectRow, reasons: Reasons) -> Entry:
+    return reasons.missing(row.unavailable) if value is None else Entry(percent(value), sort=value, numeric=True)
 
 
 def _waterfall(place: int, rows: list[FallRow], record: WhatIfRecord) -> Table:
@@ -67,6 +73,7 @@ def _waterfall(place: int, rows: list[FallRow], record: WhatIfRecord) -> Table:
         Column("Taken off", "of the thesis's step", numeric=True),
         Column("Left", "of the thesis's step", numeric=True),
         Column("By the step before", numeric=True),
+        Column("Reading"),
     )
     body = tuple(
         (
@@ -75,12 +82,49 @@ def _waterfall(place: int, rows: list[FallRow], record: WhatIfRecord) -> Table:
             Entry(percent(row.gain), _interval(row.gain_low, row.gain_high), sort=row.gain, numeric=True),
             Entry(percent(row.step), sort=row.step, numeric=True),
             Entry(number(row.by_previous), f"{_ratios(row)}, n\u00a0{row.rounds}", sort=row.by_previous, numeric=True),
+            text(row.reading),
         )
         for row in rows
     )
     caption = f"From the thesis's step to the fast one's: {rows[0].category}, {model_name(rows[0].model)}"
     detail = f"What is taken off sums to the whole; {record.order}. {measured_on(record)}"
     return Table(f"waterfall-{place}", visible(caption), columns, body, detail)
+
+
+def _epochs(place: int, rows: list[EpochRow], record: WhatIfRecord) -> Table:
+    columns = (
+        Column("Place", numeric=True),
+        Column("Part exchanged"),
+        Column("To start", "s", numeric=True),
+        Column("Training", "s", numeric=True),
+        Column("Validation", "s", numeric=True),
+        Column("Epoch", "s", numeric=True),
+        Column("Taken off", "s", numeric=True),
+    )
+    body = tuple(
+        (
+            Entry(str(row.place), sort=row.place, numeric=True),
+            text(row.part),
+            Entry(number(row.epoch_s - _steps_s(row)), f"n\u00a0{row.rounds}", numeric=True),
+            Entry(number(row.steps * row.step_s), count(row.steps, "step"), numeric=True),
+            Entry(
+                number(row.validation_steps * row.validation_step_s), count(row.validation_steps, "step"), numeric=True
+            ),
+            Entry(number(row.epoch_s), sort=row.epoch_s, numeric=True),
+            Entry(number(row.gain_s), sort=row.gain_s, numeric=True),
+        )
+        for row in rows
+    )
+    caption = f"From the thesis's epoch to the fast one's: {rows[0].category}, {model_name(rows[0].model)}"
+    detail = (
+        "Steps of each place times their number in a whole epoch, and to begin and end loading twice, for training and "
+        f"for validation; medians of n rounds. What is taken off sums to the whole. {measured_on(record)}"
+    )
+    return Table(f"epochs-{place}", visible(caption), columns, body, detail)
+
+
+def _steps_s(row: EpochRow) -> float:
+    return row.steps * row.step_s + row.validation_steps * row.validation_step_s
 
 
 def _ratios(row: FallRow) -> str:

@@ -1,8 +1,10 @@
 """Ceilings of pipelines whose stages' costs are known: with a loader that works ahead and without, to 3 %."""
 
+import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -10,7 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiles.turns import Extent, Opened, Step, compare, gain, turn, within
+from profiles.turns import (
+    AHEAD,
+    Extent,
+    Opened,
+    Step,
+    bursts,
+    compare,
+    gain,
+    most_settling,
+    settle,
+    turn,
+    within,
+)
 
 LOADING = "data_loading"
 TOLERANCE = 0.03
@@ -129,6 +143,97 @@ def load(batches: "queue.Queue[int]", cost_s: float, ended: threading.Event) -> 
                 continue
 
 
+class Played:
+    """A `DataLoader` on a clock of its own: workers two batches ahead each, who share processors with the step.
+
+    Times are in nanoseconds of a processor's work; a step runs on as many *threads*.
+    """
+
+    def __init__(self, loading: float, step: float, workers: int, processors: int, threads: int = 1) -> None:
+        self.now = 0.0
+        self.loading = loading
+        self.working = step
+        self.workers = workers
+        self.processors = processors
+        self.threads = threads
+        self.taken = 0
+        self.ready: set[int] = set()
+        self.dealt = [deque(range(worker, AHEAD * workers, workers)) for worker in range(workers)]
+        self.left = [loading] * workers
+
+    def clock_ns(self) -> int:
+        return round(self.now)
+
+    def pass_time(self, working: float, longest: float = math.inf) -> float:
+        """Let time pass until someone is done; return what is left of *working*."""
+        busy = [worker for worker in range(self.workers) if self.dealt[worker]]
+        rate = min(1.0, self.processors / max(1, len(busy) + (self.threads if working else 0)))
+        done = min([longest * rate, *(self.left[worker] for worker in busy), *([working] if working else [])])
+        self.now += done / rate
+        for worker in busy:
+            self.left[worker] -= done
+            if self.left[worker] < 1:
+                self.ready.add(self.dealt[worker].popleft())
+                self.left[worker] = self.loading
+        return working - done if working - done >= 1 else 0.0
+
+    def idle(self, seconds: float) -> None:
+        end = self.now + seconds * 1e9
+        while end - self.now >= 1:
+            self.pass_time(0.0, end - self.now)
+
+    def wait(self) -> None:
+        while self.taken not in self.ready:
+            self.pass_time(0.0)
+
+    def drop(self) -> None:
+        self.wait()
+        self.ready.remove(self.taken)
+        self.dealt[self.taken % self.workers].append(self.taken + AHEAD * self.workers)
+        self.taken += 1
+
+    def step(self) -> None:
+        self.drop()
+        working = self.working
+        while working:
+            working = self.pass_time(working)
+
+    def opened(self) -> Opened:
+        """Return the way of taking its step, once it is even."""
+
+        @contextmanager
+        def way() -> Iterator[Step]:
+            self.wait()
+            settle(self.step, self.drop, self.clock_ns(), self.workers, self.idle, self.clock_ns)
+            yield self.step
+
+        return way
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("processors", [1, 2, 16])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_steps_are_timed_when_the_queue_before_them_is_as_full_as_in_the_long_run(
+    workers: int, processors: int, threads: int
+) -> None:
+    extent, errors = Extent(0, bursts(4, workers)), []
+    for loading_ms in range(50, 4000, 100):
+        shape = (loading_ms * 1e6, 1e9, workers, processors, threads)
+        endless, pipeline = Played(*shape), Played(*shape)
+        long_ns = turn(endless.opened(), Extent(100, 50 * workers), lambda: None, endless.clock_ns)()
+        found_ns = turn(pipeline.opened(), extent, lambda: None, pipeline.clock_ns)()
+        errors.append(abs(found_ns / extent.timed / (long_ns / 50 / workers) - 1))
+    assert max(errors) < 0.08
+    assert sum(error > 0.03 for error in errors) <= 0.1 * len(errors)
+
+
+def test_one_step_settles_what_is_held_up_by_itself_and_many_what_waits_for_its_loader() -> None:
+    for loading_ns, taken in ((0, 1), (5e7, 1), (1e9, most_settling(2) - AHEAD * 2)):
+        pipeline = Played(max(loading_ns, 1.0), 1e8, workers=2, processors=2)
+        with pipeline.opened()():
+            assert pipeline.taken == taken
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("overlapping", "expected"),
@@ -155,6 +260,15 @@ def test_everything_is_timed_once_and_nothing_twice_where_time_is_up() -> None:
     assert found.times_ns == {"full": [16_000_000], "loss": [8_000_000]}
     assert found.ended_by == "time"
     assert pipeline.now_ns == 2 * 10**9 + 4 * 3_000_000 + 24_000_000
+
+
+def test_there_are_as_many_rounds_as_asked_for_even_where_time_is_up() -> None:
+    pipeline = Virtual({LOADING: 1_000_000, "loss": 1_000_000}, ahead=0)
+    ways = {"full": pipeline.without(None), "loss": pipeline.without("loss")}
+    found = compare(ways, EXTENT, lambda: None, precision=0.01, limit_s=0.0, least=7, clock_ns=pipeline.clock_ns)
+    assert found.times_ns == {"full": [16_000_000] * 7, "loss": [8_000_000] * 7}
+    assert found.ratios["loss"].high == pytest.approx(0.5)
+    assert found.ended_by == "time"
 
 
 def test_a_turn_times_the_steps_that_count_between_two_idle_devices() -> None:

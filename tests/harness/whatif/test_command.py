@@ -2,7 +2,10 @@
 
 import copy
 import csv
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,14 +23,14 @@ from harness.launch import start
 from harness.pipelines.table import PIPELINES
 from harness.whatif import measure, subject
 from harness.whatif.command import once_each
-from harness.whatif.measure import PARTS, SHARES, Bench, Found, exchanged_parts, falls
+from harness.whatif.epochs import Steps
+from harness.whatif.measure import PARTS, SHARES, SWAP_ROUNDS, Bench, Found, exchanged_parts
 from harness.whatif.removals import REMOVALS
 from models.transformer import InpaintingTransformer
 from profiles.errors import BenchError, ConfigError
-from profiles.ratio import paired_ratio
 from profiles.record import read_model
-from profiles.turns import Extent, Measured
-from profiles.whatif import EffectRow, FallRow, StepRow, WhatIfRecord
+from profiles.turns import Extent
+from profiles.whatif import EffectRow, EpochRow, FallRow, StepRow, WhatIfRecord
 from tests.harness.conftest import tiny_table
 from tests.harness.whatif.test_removals import same
 
@@ -85,6 +88,7 @@ def test_models_optimizers_and_generators_are_after_a_command_what_they_were(
             built.append((self, optimizer, state_of(self), copy.deepcopy(optimizer.state_dict())))
 
     monkeypatch.setattr(subject, "InpaintingTransformer", Watched)
+    monkeypatch.setattr(measure, "SWAP_ROUNDS", 1)
     changes = [f"model.{key}={value}" for key, value in tiny_table(generated)["model"].items()]
     changes += ["training.batch_size=8", "data.image_side=32", "data.workers=1"]
     settings = [word for change in changes for word in ("--set", change)]
@@ -96,6 +100,26 @@ def test_models_optimizers_and_generators_are_after_a_command_what_they_were(
     for model, optimizer, state, of_optimizer in built:
         assert same(state_of(model), state)
         assert same(optimizer.state_dict(), of_optimizer)
+        assert same(one_more_step(model, optimizer), one_more_step(*untouched(model, state, of_optimizer)))
+
+
+def untouched(
+    model: InpaintingTransformer, state: dict[str, Any], of_optimizer: dict[str, Any]
+) -> tuple[InpaintingTransformer, torch.optim.Optimizer]:
+    """Return model and optimizer as they were before the command, in tensors of their own."""
+    twin = copy.deepcopy(model)
+    twin.load_state_dict(state["weights"])
+    for parameter, gradient in zip(twin.parameters(), state["gradients"], strict=True):
+        parameter.grad = gradient.clone()
+    optimizer = torch.optim.Adam(twin.parameters())
+    optimizer.load_state_dict(of_optimizer)
+    return twin, optimizer
+
+
+def one_more_step(model: InpaintingTransformer, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return weights and the optimizer's moments after a training went on by a step."""
+    optimizer.step()
+    return [copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())]
 
 
 def test_every_stage_taken_away_and_every_part_exchanged_has_its_row(written: tuple[str, Path]) -> None:
@@ -108,12 +132,17 @@ def test_every_stage_taken_away_and_every_part_exchanged_has_its_row(written: tu
         ("train", "ceiling", "attention"),
         ("evaluation", "ceiling", "anomaly_map"),
         ("evaluation", "ceiling", "scoring"),
+        ("evaluation", "swap", "paint"),
         *(("train", "swap", part) for part in PARTS),
     ]
     assert all(float(row["gain"]) < 1 for row in effects)
     assert [bool(row["busy"]) for row in effects] == [True] + [False] * (len(effects) - 1)
     assert all((row["exposed"] != "") == (row["kind"] == "ceiling") for row in effects)
+    swaps = [row for row in effects if row["kind"] == "swap" and row["phase"] == "train"]
+    assert [int(row["rounds"]) for row in swaps] == [SWAP_ROUNDS] * len(PARTS)
     assert "too few rounds" in shown
+    assert [row["unavailable"] != "" for row in effects] == [row["busy"] == "" for row in effects]
+    assert "unavailable (images, cut, gather, attention, loss, optimizer, memory): a part of a pipeline is no" in shown
 
 
 def test_the_record_holds_what_the_tables_hold_and_where_it_was_measured(written: tuple[str, Path]) -> None:
@@ -136,9 +165,26 @@ def test_the_waterfall_exchanges_every_part_once_and_its_steps_sum_to_the_whole(
     assert list(waterfall[0]) == list(FallRow._fields)
     assert sorted(row["part"] for row in waterfall) == sorted(PARTS)
     assert [int(row["place"]) for row in waterfall] == list(range(1, len(PARTS) + 1))
-    gains = {row["name"]: float(row["gain"]) for row in rows(out / "whatif.csv") if row["kind"] == "swap"}
+    swaps = [row for row in rows(out / "whatif.csv") if row["kind"] == "swap" and row["phase"] == "train"]
+    gains = {row["name"]: float(row["gain"]) for row in swaps}
     assert [row["part"] for row in waterfall] == sorted(PARTS, key=lambda part: -gains[part])
     assert sum(float(row["gain"]) for row in waterfall) == pytest.approx(1 - float(waterfall[-1]["step"]), abs=1e-12)
+    assert all(int(row["rounds"]) == SWAP_ROUNDS for row in waterfall)
+
+
+def test_the_epoch_at_every_place_of_the_waterfall_has_its_row(written: tuple[str, Path]) -> None:
+    shown, out = written
+    found = rows(out / "epochs.csv")
+    assert list(found[0]) == list(EpochRow._fields)
+    assert [row["part"] for row in found[1:]] == [row["part"] for row in rows(out / "waterfall.csv")]
+    assert sum(float(row["gain_s"]) for row in found) == pytest.approx(
+        float(found[0]["epoch_s"]) - float(found[-1]["epoch_s"]), abs=1e-9
+    )
+    assert all(float(row["start_s"]) > 0 and float(row["validation_step_s"]) > 0 for row in found)
+    assert [str(row.epoch_s) for row in read_model(WhatIfRecord, out / "whatif.json").epochs] == [
+        row["epoch_s"] for row in found
+    ]
+    assert "the epoch, from the thesis's to the fast one's" in shown
 
 
 def test_the_last_step_of_the_waterfall_is_the_fast_one_but_for_what_training_never_uses() -> None:
@@ -146,32 +192,6 @@ def test_the_last_step_of_the_waterfall_is_the_fast_one_but_for_what_training_ne
     last = exchanged_parts(slow, fast, PARTS)
     assert last._replace(paint=fast.paint, reloads_every_window=False) == fast
     assert exchanged_parts(slow, fast, PARTS[:1])._replace(images=slow.images) == slow
-
-
-def test_gains_sum_to_the_whole_however_noisy_the_rounds_are() -> None:
-    noise = random.Random(0)
-    names = ["the whole step", "images", "cut", "loss"]
-    times_ns = {name: [round(1e6 * noise.lognormvariate(0, 1)) for _ in range(9)] for name in names}
-    ratios = {name: paired_ratio(times_ns[name], times_ns[names[0]]) for name in names[1:]}
-    found = falls(Cell("weave", "msa", "thesis", 0), Measured(ratios, times_ns, "time"))
-    assert sum(row.gain for row in found) == pytest.approx(1 - found[-1].step, abs=1e-12)
-    for before, row in zip([None, *found], found, strict=False):
-        assert row.by_previous == pytest.approx(row.step / (before.step if before else 1.0), rel=1e-12)
-        assert (row.gain > 0) == (row.by_previous < 1)
-        assert row.low is not None
-        assert row.high is not None
-        assert row.low <= row.by_previous <= row.high
-        assert row.gain_low is not None
-        assert row.gain_high is not None
-        assert row.gain_low <= row.gain <= row.gain_high
-
-
-def test_a_disturbed_round_does_not_move_the_waterfall() -> None:
-    times_ns = {"the whole step": [1000] * 9, "images": [800] * 8 + [80000], "cut": [600] * 9}
-    ratios = {name: paired_ratio(times_ns[name], times_ns["the whole step"]) for name in ("images", "cut")}
-    found = falls(Cell("weave", "msa", "thesis", 0), Measured(ratios, times_ns, "time"))
-    assert [row.step for row in found] == pytest.approx([0.8, 0.6])
-    assert [row.gain for row in found] == pytest.approx([0.2, 0.2])
 
 
 def test_only_what_is_asked_for_is_measured_and_gets_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +206,7 @@ def test_only_what_is_asked_for_is_measured_and_gets_all_the_time(monkeypatch: p
     def measured(pipeline: str, *sections: measure.Section) -> dict[str, float]:
         limits.clear()
         subject = SimpleNamespace(cell=Cell("weave", "msa", pipeline, 0))
-        measure.measure(Bench(subject, [], Extent(1, 1), 100.0), sections)  # type: ignore[arg-type]
+        measure.measure(Bench(subject, [], Extent(1, 1), 100.0, Steps(1, 1)), sections)  # type: ignore[arg-type]
         return dict(limits)
 
     assert measured("thesis", *SHARES) == pytest.approx({"training": 36.0, "inspecting": 20.0, "exchanging": 44.0})
@@ -202,7 +222,10 @@ def test_exchanges_alone_need_the_pipeline_whose_parts_they_are() -> None:
         whatif("--suite", "smoke", "--only", "ceilings", "--only", "scores")
 
 
-def test_exchanges_alone_have_a_step_whose_table_shows_them(generated: Path, tmp_path: Path) -> None:
+def test_exchanges_alone_have_a_step_whose_table_shows_them(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "SWAP_ROUNDS", 1)
     changes = [f"model.{key}={value}" for key, value in tiny_table(generated)["model"].items()]
     changes += ["training.batch_size=8", "data.image_side=32", "data.workers=1"]
     words = [word for change in changes for word in ("--set", change)]
@@ -231,12 +254,29 @@ def test_a_run_is_measured_as_it_is_and_not_changed(generated: Path, tmp_path: P
     table["data"] |= {"categories": ["weave"], "workers": 1}
     run = start(build(table, "tiny"), tmp_path / "run").directory
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    whatif(str(run), "--budget", "0")
+    shown = whatif(str(run), "--budget", "0")
+    assert f"in a report: bench report {run}" in shown.splitlines()
     after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.parent.name != "whatif"}
     assert after == before
     assert {row.name for row in read_model(WhatIfRecord, run / "whatif" / "whatif.json").effects} >= set(REMOVALS)
     with pytest.raises(ConfigError, match=r"got --suite, --model as well; expected a run as it is, or --suite"):
         whatif(str(run), "--suite", "smoke", "--model", "msa")
+
+
+def test_the_command_that_it_names_brings_what_was_measured_of_a_suite_into_the_report_of_a_run(
+    generated: Path, tmp_path: Path, written: tuple[str, Path]
+) -> None:
+    shown, out = written
+    table = {**tiny_table(generated, max_epochs=1), "models": ["msa"], "profiler": {"steps": 0}}
+    table["data"] |= {"categories": ["weave"], "workers": 1}
+    run = start(build(table, "tiny"), tmp_path / "run").directory
+    (line,) = (line for line in shown.splitlines() if line.startswith("in a report: "))
+    command, _, _ = line.removeprefix("in a report: ").partition(", where ")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["sh", "-ec", command.replace("RUN", str(run))], check=True, env={**os.environ, "PATH": path})
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Not measured: <code>bench whatif RUN</code>" not in page
+    assert str(out) in command
 
 
 def test_nothing_is_written_where_the_images_are_missing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The grid: which half is held out, what a turn has, and that what is measured is what was planted."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from harness.pipelines.parts import Batch, Loaded
 from harness.pipelines.table import PIPELINES
 from harness.progress import Reporter
 from harness.whatif import grid
-from harness.whatif.grid import Made, extent_of, held_out, observe, settings_of, shape_of
+from harness.whatif.grid import extent_of, held_out, observe, settings_of, shape_of
 from harness.whatif.loads import Machine, Setting
 from harness.whatif.projecting import at_setting
 from harness.whatif.projection import fit, project
-from harness.whatif.subject import Subject
+from harness.whatif.subject import Models, Subject
 from profiles.timing import loader
 from profiles.turns import Extent
 from tests.harness.conftest import tiny_table
@@ -34,14 +35,14 @@ CPU = torch.device("cpu")
 LEVELS = {"workers": (1, 2, 4), "batch_size": (2, 4, 8), "image_side": (32, 64)}
 
 
-def making(root: Path, pipeline: str = "thesis") -> Made:
+def making(root: Path, pipeline: str = "thesis") -> Callable[..., Subject]:
     table = tiny_table(root)
     table["model"] |= {"attention_backend": "native"}
     config, paths = build(table, "tiny"), read_category(root, "weave").train
     cell, decoder = Cell("weave", "mlsa", pipeline, 0), Decoder(None, Reporter(), Interrupt(), threads=1)
 
-    def made(setting: Setting, extent: Extent) -> Subject:
-        return Subject(cell, at_setting(config, setting), paths, CPU, decoder, extent)
+    def made(setting: Setting, extent: Extent, models: Models | None = None) -> Subject:
+        return Subject(cell, at_setting(config, setting), paths, CPU, decoder, extent, models)
 
     return made
 
@@ -59,7 +60,6 @@ def test_half_of_the_grid_is_held_out_and_every_level_is_in_both_halves() -> Non
 def test_a_turn_times_whole_bursts_of_batches(workers: int, timed: int) -> None:
     extent = extent_of(Setting(workers, 8, 64))
     assert extent.timed == timed
-    assert extent.warm >= workers
 
 
 def test_every_setting_is_observed_with_and_without_loading(generated: Path) -> None:
@@ -74,6 +74,21 @@ def test_every_setting_is_observed_with_and_without_loading(generated: Path) -> 
         assert {"attention", "embedding", "patching", "optimizer"} <= set(each.stages_s)
         assert "data_loading" not in each.stages_s
         assert each.alone_s > 0
+
+
+def test_settings_of_one_image_side_share_a_model_and_others_do_not(generated: Path) -> None:
+    """As many models as settings would not fit into memory at the thesis's size."""
+    made, models = making(generated), dict[Any, Any]()
+    subjects = [made(Setting(1, batch, side), Extent(1, 1), models) for batch in (2, 4) for side in (32, 64)]
+    small, large, again, again_large = (subject.model("native") for subject in subjects)
+    assert small is again
+    assert large is again_large
+    assert len(models) == 2
+    assert [model.positions.weight.shape[0] for model in (small, large)] == [
+        (side // subjects[0].config.model.patch_side) ** 2 for side in (32, 64)
+    ]
+    with subjects[2].way(PIPELINES["thesis"]._replace(attention="native"))() as step:
+        step()
 
 
 def test_rounds_go_on_until_time_is_up_and_no_longer(generated: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,22 @@
 import csv
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import bench
 from harness.cells import Cell
 from harness.config import RunConfig, build
-from harness.whatif import command
+from harness.machine import described
+from harness.whatif import command, subject
 from harness.whatif.loads import Machine, Setting
+from harness.whatif.project_command import machine_of
 from harness.whatif.projecting import asked_of, levels_of
-from profiles.errors import BenchError, ConfigError
+from models.transformer import InpaintingTransformer
+from profiles.errors import BenchError, ConfigError, NothingMeasuredError
 from profiles.record import read_model
 from profiles.whatif import AskedRow, CostRow, ProjectionRecord, SettingRow
 from tests.harness.conftest import tiny_table
@@ -102,6 +107,30 @@ def test_answers_say_what_was_asked_and_what_was_never_measured(written: tuple[s
     assert board.device_s < usual.device_s
     steps = -(-5 * 64 // 8)  # 64 windows of each image; of the six images one is for validation
     assert usual.epoch_s == pytest.approx(steps * usual.step_s)
+
+
+def test_settings_of_one_image_side_are_measured_by_one_model(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+
+    class Counted(InpaintingTransformer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            built.append(self.positions.weight.shape[0])
+
+    monkeypatch.setattr(subject, "InpaintingTransformer", Counted)
+    varied = ["--vary", "batch_size=2,4", "--vary", "image_side=32,48"]
+    whatif("--project", *words(generated), "--pipeline", "fast", "--out", str(tmp_path), "--budget", "0", *varied)
+    assert len(built) == len(set(built)) == 2
+
+
+def test_a_device_whose_best_rates_are_not_known_is_not_taken_to_have_none() -> None:
+    here = described(torch.device("cpu"))
+    with pytest.raises(NothingMeasuredError, match="its best rates were not measured"):
+        machine_of(here, apart=False)
+    known = here.model_copy(update={"flops_per_s": 2e11, "bytes_per_s": 1e10})
+    assert machine_of(known, apart=True)[1:3] == (2e11, 1e10)
 
 
 def test_a_pipeline_that_does_not_load_per_window_is_not_varied_in_workers(generated: Path, tmp_path: Path) -> None:

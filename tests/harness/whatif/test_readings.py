@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 import pytest
 import torch
 
-from harness.whatif.readings import REPEATS, Spent, clock_for, reading, spent
+from harness.whatif.readings import REPEATS, Spent, busy_share, clock_for, reading, spent, unknown_busy
 from profiles.ratio import Ratio
 from profiles.timing.clock import StageClock
 from profiles.turns import Extent, Step
@@ -27,26 +27,60 @@ def test_where_the_gain_is_the_exposed_share_nothing_is_to_be_explained() -> Non
 def test_what_hid_behind_a_stage_takes_its_place_and_is_named() -> None:
     without = Spent(9.0, {"data_loading": 5.0, "transfer": 0.5, "loss": 3.5}, {})
     told = reading("attention", close(0.1), FULL, without)
-    assert told == "what it hid takes its place: without it data_loading +40.0% of the step"
+    assert told == "the step waits elsewhere instead: without it data_loading +40.0% of the step"
+    without = Spent(9.0, {"data_loading": 1.0, "transfer": 0.5, "loss": 7.5}, {})
+    told = reading("attention", close(0.1), FULL, without)
+    assert told == "what it hid takes its place: without it loss +40.0% of the step"
+
+
+def test_what_the_clock_does_not_explain_is_said_to_be_unexplained() -> None:
+    assert reading(
+        "attention", close(0.1), FULL, Spent(9.0, {"loss": 3.5, "data_loading": 1.0, "transfer": 0.5}, {})
+    ) == ("less than exposed, and the clock does not say why")
+    assert reading(
+        "attention", close(0.9), FULL, Spent(1.0, {"loss": 3.5, "data_loading": 1.0, "transfer": 0.5}, {})
+    ) == ("more than exposed, and the clock does not say why")
+    partly = Spent(9.0, {"data_loading": 1.0, "transfer": 0.5, "loss": 4.0}, {})
+    told = reading("attention", close(0.1), FULL, partly)
+    assert told.endswith("without it loss +5.0% of the step, of the rest the clock does not say why")
+
+
+def test_what_is_still_there_of_a_stage_that_was_taken_away_is_said() -> None:
+    without = Spent(5.2, {**FULL.exposed_s, "attention": 0.2}, {})
+    told = reading("attention", close(0.48), FULL, without)
+    assert told == "as exposed; 2.0% of the step is still exposed without it"
+
+
+def test_what_loading_works_beside_the_step_is_called_overlap() -> None:
+    without = Spent(8.5, {"attention": 5.0, "loss": 3.5}, {})
+    told = reading("data_loading", close(0.15), FULL, without)
+    assert told == ("as exposed; it works 105.0% of the step more than is exposed, beside other stages (overlap)")
+
+
+def test_a_busy_share_that_is_not_known_has_a_reason() -> None:
+    assert busy_share("data_loading", FULL) == 1.2
+    assert unknown_busy("data_loading", FULL) == ""
+    assert unknown_busy("data_loading", FULL._replace(loader_s={})) == "nothing was loaded in the steps that were timed"
+    assert busy_share("attention", FULL) is None
+    assert "only a profiler sees" in unknown_busy("attention", FULL)
 
 
 def test_what_a_stage_slowed_down_while_it_worked_is_named() -> None:
     without = Spent(5.0, {"attention": 3.0, "loss": 2.0}, {})
-    told = reading("data_loading", close(0.5), FULL, without)
+    told = reading("data_loading", close(0.5), FULL._replace(loader_s={}), without)
     assert told == "it slowed others down while it worked: without it attention -20.0%, loss -15.0% of the step"
 
 
 def test_transfer_is_taken_away_with_loading() -> None:
     assert FULL.exposed("data_loading") == 1.5
     without = Spent(8.5, {"attention": 5.0, "loss": 3.5}, {})
-    assert reading("data_loading", close(0.15), FULL, without) == "as exposed"
+    assert reading("data_loading", close(0.15), FULL._replace(loader_s={}), without) == "as exposed"
 
 
 def test_what_changed_too_little_to_matter_is_not_named() -> None:
     without = Spent(9.6, {"data_loading": 4.98, "transfer": 0.52, "loss": 3.54}, {})
     told = reading("attention", close(0.1), FULL, without)
-    assert told == "what it hid takes its place: without it data_loading +39.8% of the step"
-    assert reading("attention", close(0.1), FULL, FULL) == "what it hid takes its place"
+    assert told == "the step waits elsewhere instead: without it data_loading +39.8% of the step"
 
 
 @pytest.mark.parametrize("ends", [(-math.inf, 1.0), (0.1, math.inf)])

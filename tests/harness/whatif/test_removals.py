@@ -21,13 +21,14 @@ from harness.pipelines.fast import ResidentImages
 from harness.pipelines.parts import Loaded, Pipeline
 from harness.pipelines.table import PIPELINES
 from harness.progress import Reporter
+from harness.whatif.measure import PARTS, differing
 from harness.whatif.removals import REMOVALS, frozen
 from harness.whatif.subject import Subject, nothing_removed
 from models.windows import Windows
 from profiles.stages import Stage
 from profiles.timing.clock import StageClock
 from profiles.timing.times import PhaseTimes
-from profiles.turns import Extent, compare, gain
+from profiles.turns import SETTLED_BATCHES, Extent, compare, gain
 from tests.harness.conftest import tiny_table
 
 CPU = torch.device("cpu")
@@ -35,14 +36,18 @@ EXTENT = Extent(warm=1, timed=2)
 BLOCKS = 2
 
 
-@pytest.fixture(scope="module")
-def subject(generated: Path) -> Subject:
+def made(generated: Path, **sizes: Any) -> Subject:
     table = tiny_table(generated)
-    table["model"] |= {"depth": BLOCKS}
+    table["model"] |= {"depth": BLOCKS, **sizes}
     table["data"] |= {"workers": 1}
     paths = read_category(generated, "weave").train
     decoder = Decoder(None, Reporter(), Interrupt(), threads=1)
     return Subject(Cell("weave", "mlsa", "fast", 0), build(table, "tiny"), paths, CPU, decoder, EXTENT)
+
+
+@pytest.fixture(scope="module")
+def subject(generated: Path) -> Subject:
+    return made(generated)
 
 
 def state_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -171,6 +176,24 @@ class Counted:
         return self.function(*arguments)
 
 
+def test_steps_are_taken_until_loading_goes_evenly_and_one_where_nobody_loads(subject: Subject) -> None:
+    called = Counted(PIPELINES["thesis"].cut)
+    pipeline = PIPELINES["thesis"]._replace(cut=called, attention="native")
+    with subject.way(pipeline)():
+        assert 1 <= called.calls <= 1 + SETTLED_BATCHES
+    before = called.calls
+    with subject.way(pipeline, REMOVALS["data_loading"][0])():
+        assert called.calls == before + 1
+
+
+def test_an_attention_that_is_configured_is_not_exchanged_for_itself(subject: Subject, generated: Path) -> None:
+    slow, fast = PIPELINES["thesis"], PIPELINES["fast"]
+    assert differing(subject, slow, fast) == list(PARTS)
+    configured = made(generated, attention_backend="native")
+    assert differing(configured, slow, fast) == [part for part in PARTS if part != "attention"]
+    assert differing(configured, slow._replace(cut=fast.cut), fast)[0:2] == ["images", "gather"]
+
+
 @pytest.mark.parametrize(("stage", "part"), [("patching", "cut"), ("embedding", "gather"), ("loss", "loss")])
 def test_the_part_of_a_stage_taken_away_is_not_called(subject: Subject, stage: Stage, part: str) -> None:
     fast = PIPELINES["fast"]
@@ -193,6 +216,7 @@ def test_a_layer_of_the_block_taken_away_is_not_run_and_the_others_are(subject: 
         for name, module in block.named_children()
     ]
     with subject.way(PIPELINES["fast"], REMOVALS[stage][0])() as step:
+        run.clear()
         step()
     for handle in handles:
         handle.remove()
@@ -213,7 +237,7 @@ def test_the_optimizer_updates_as_many_parameters_as_ever_whatever_is_taken_away
         with subject.way(counting, removal)() as step:
             step()
             step()
-    assert len(updated) == 2 * len(REMOVALS)
+    assert len(updated) == 3 * len(REMOVALS)  # one step is taken before
     assert set(updated) == {len(list(subject.model("native").parameters()))}
 
 
