@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ import tomli_w
 import torch
 
 import harness.launch
+import harness.run
 from harness import checkpoint
 from harness.cells import Cell, plan
 from harness.config import RunConfig, build
@@ -30,6 +32,7 @@ from harness.launchers.here import Here
 from harness.machine import KERNEL_IN_C
 from harness.pipelines.parts import Images
 from harness.training import Trainer
+from models.transformer import InpaintingTransformer
 from models.windows import Windows
 from profiles.errors import ConfigError, DataError, InputError, InterruptedRunError, RunDirectoryError
 from profiles.record import (
@@ -614,6 +617,27 @@ def test_measured_steps_give_an_estimate_of_an_epoch_and_no_scores(generated: Pa
     assert metrics["evaluation_time"].tag == "estimated"
     assert any("3 measured steps of 7" in caveat for caveat in record.caveats)
     assert [path.name for path in (RunDirectory(outcome.directory).cell(outcome.cells[0].name).traces).iterdir()]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, which it means to hide
+def test_a_compiled_model_hides_its_borders_and_the_record_says_so(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(*given: Any) -> InpaintingTransformer:
+        model = InpaintingTransformer(*given)
+        model.compile(backend="eager")
+        return model
+
+    monkeypatch.setattr(harness.run, "InpaintingTransformer", compiled)
+    table = {**tiny_table(generated, max_epochs=1), "models": ["msa"], "profiler": {"steps": 0}}
+    table["data"]["categories"] = ["weave"]
+    outcome = start(build(table, "tiny"), tmp_path / "run")
+    record = record_of(outcome)
+    said = [caveat for caveat in record.caveats if "was met in training" in caveat]
+    hidden = "embedding, attention, feed_forward, head"
+    assert said == [f"no mark of {hidden} was met in training: its time is in the stage around it, or unattributed"]
+    met = {total.stage for total in record.stage_totals if total.phase == "train" and total.exposed_s > 0}
+    assert met >= {"patching", "loss", "optimizer"}  # the borders that survive
 
 
 def test_every_map_is_kept_if_asked(generated: Path, tmp_path: Path) -> None:
