@@ -274,7 +274,8 @@ class WindowCell(_Frozen):
 class ProfilerWindow(_Frozen):
     """A few steps under the profiler; `busy_s` is the union of its kernels, on a CPU of operators.
 
-    `resident_bytes` is what the process grew by. `trace` is a file under `traces/`, absent once thinned out.
+    `resident_bytes` is what the process grew by. `trace` is a file under `traces/`, absent once thinned out. `busy_residual_s` is what the stages'
+    busy times sum to beyond `busy_s`; it is unavailable where no device computes, and `busy_residual_reason` says why.
     """
 
     epoch: int
@@ -285,6 +286,8 @@ class ProfilerWindow(_Frozen):
     trace_bytes: int
     wall_s: float
     busy_s: float
+    busy_residual_s: float | None = None
+    busy_residual_reason: str | None = None
     cells: tuple[WindowCell, ...]
 
     @property

@@ -26,6 +26,9 @@ COMPRESSED_PER_EVENT = 20
 """Bytes that an event takes in the trace file: 18 (torch 2.13)."""
 
 
+NO_DEVICE = "no device computes: a CPU's operators hold one another and are no kernels whose times could add up"
+
+
 class ProfilerConfig(BaseModel):
     """How much is profiled, and what that may cost."""
 
@@ -125,6 +128,8 @@ def profile_steps(
         trace_bytes=path.stat().st_size,
         wall_s=attributed.wall_ns / 1e9,
         busy_s=attributed.union_ns / 1e9,
+        busy_residual_s=attributed.residual_ns / 1e9 if on_device else None,
+        busy_residual_reason=None if on_device else NO_DEVICE,
         cells=_cells({cell: after_ns[cell] - before_ns.get(cell, 0) for cell in after_ns}, attributed),
     )
 

@@ -185,6 +185,9 @@ def test_a_trace_is_gzipped_and_holds_the_stages_of_every_step(tmp_path: Path) -
     clock = StageClock()
     with clock.phase("train", 1):
         window = profile_steps(Steps(), 2, clock, tmp_path / "new" / "epoch0001.pt.trace.json.gz", 1)
+    assert window.busy_residual_s is None
+    assert window.busy_residual_reason is not None
+    assert "no device computes" in window.busy_residual_reason
     trace = json.loads(gzip.decompress((tmp_path / "new" / "epoch0001.pt.trace.json.gz").read_bytes()))
     names = [event.get("name") for event in trace["traceEvents"] if event.get("cat") == "user_annotation"]
     assert sorted(names) == ["ProfilerStep#0", "ProfilerStep#1", *["backward pass"] * 2, *["stage::loss"] * 2]
