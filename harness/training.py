@@ -463,11 +463,13 @@ class Trainer:
         self._setting.reporter.begin(f"{self._setting.cell} validation", steps, "steps")
         windows = self._validation_windows.select(slice(steps * batch_size))
         count = len(windows.image_b)
+        number = 0
         with closing(self._batches(self._validation, windows)) as batches:
-            for number, batch in enumerate(batches, start=1):
-                self._batch_loss(batch, loss_sum, min(batch_size, count - (number - 1) * batch_size), self.model)
+            for batch in batches:  # not by `enumerate`, which would keep each batch until the next one is there
+                self._batch_loss(batch, loss_sum, min(batch_size, count - number * batch_size), self.model)
                 with stage("patching"):
                     del batch
+                number += 1
                 if number == self._validation.fetched_ahead:
                     self.at.validation_lead_ns = perf_counter_ns() - started_ns
                 self._setting.reporter.advance(1)

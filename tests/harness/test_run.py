@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from harness.interrupt import Interrupt
 from harness.launch import Outcome, resume, start
 from harness.launchers.here import Here
 from harness.machine import KERNEL_IN_C
-from harness.pipelines.parts import Images
+from harness.pipelines.parts import Batch, Images, Loaded
 from harness.training import Trainer
 from models.transformer import InpaintingTransformer
 from models.windows import Windows
@@ -638,6 +639,26 @@ def test_a_compiled_model_hides_its_borders_and_the_record_says_so(
     assert said == [f"no mark of {hidden} was met in training: its time is in the stage around it, or unattributed"]
     met = {total.stage for total in record.stage_totals if total.phase == "train" and total.exposed_s > 0}
     assert met >= {"patching", "loss", "optimizer"}  # the borders that survive
+
+
+def test_no_batch_is_kept_while_the_next_one_is_cut(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bool] = []
+    original = Trainer._next
+    last: list[Callable[[], object]] = [lambda: None]
+
+    def noting(self: Trainer, deliveries: Iterator[Loaded]) -> Batch | None:
+        kept.append(last[0]() is not None)
+        batch = original(self, deliveries)
+        last[0] = (lambda: None) if batch is None else weakref.ref(batch.context_bkp)
+        return batch
+
+    monkeypatch.setattr(Trainer, "_next", noting)
+    table = {**tiny_table(generated, max_epochs=2, windows_per_image=30), "models": ["msa"], "profiler": {"steps": 0}}
+    start(build(table, "tiny"), tmp_path / "run")
+    assert len(kept) > 20
+    assert not any(kept)
 
 
 def test_every_map_is_kept_if_asked(generated: Path, tmp_path: Path) -> None:
