@@ -79,7 +79,7 @@ def _unmarked(totals: list[StageTotal]) -> Iterator[str]:
 
 
 def _observed(seen: Observation, config: ProfilerConfig) -> Iterator[str]:
-    where = f"epoch {seen.epoch}" if seen.epoch else "before epoch 1"
+    where = f"epoch {seen.epoch}" if seen.epoch else "after the measured steps"
     if seen.window is None:
         yield f"no profiler window, {where}: {seen.reason}"
     else:

@@ -216,28 +216,17 @@ class Trainer:
     def warm_up(self) -> None:
         """Run steps that no number counts and that leave no trace in the model.
 
-        Where few steps are measured, those looked at closely are among them.
-
         Raises:
             InterruptedRunError: someone asked to stop; nothing needs saving yet.
 
         """
-        warm, observer = self._config.warmup_steps, self._setting.observer
-        observing = observer is not None and self._config.measured_steps is not None
-        if warm == 0 and not observing:
+        warm = self._config.warmup_steps
+        if warm == 0:
             return
         self._setting.reporter.begin(f"{self._setting.cell} warm-up", warm, "steps")
         with self._undone(), closing(self._endless(self._draw(self._train, "train", 0))) as batches:
-
-            def step() -> None:
-                self._uncounted_step(batches)
-
             for _ in range(warm):
-                step()
-            if observer is not None and observing:
-                self._setting.reporter.begin(f"{self._setting.cell} observation", None, "steps")
-                seen = observer.observe(step, 0, self.steps_per_epoch)
-                self.at.observations.append(seen)
+                self._uncounted_step(batches)
         self._setting.reporter.end()
 
     def lead_in(self) -> None:
@@ -277,6 +266,29 @@ class Trainer:
         self.optimizer = self._new_optimizer()
         self.optimizer.load_state_dict(averages)
 
+    def _look_afterwards(self) -> None:
+        """Look closely at further steps where only a few are measured: those are over, so nothing can slow them down.
+
+        The state is saved before and read back, so that it keeps no trace of these steps, and no copy adds to the peak
+        of memory.
+        """
+        observer = self._setting.observer
+        if observer is None or self._config.measured_steps is None or self.at.observations:
+            return
+        self.save_whole()
+        self._setting.reporter.begin(f"{self._setting.cell} observation", None, "steps")
+        with closing(self._endless(self._draw(self._train, "train", 0))) as batches, observer.clock.phase("train", 0):
+
+            def step() -> None:
+                self._uncounted_step(batches)
+
+            seen = observer.observe(step, 0, self.steps_per_epoch)
+        state = checkpoint.load(self._setting.checkpoints / "last.pt", torch.device("cpu"))
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.at.observations.append(seen)
+        self._setting.reporter.end()
+
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return self._pipeline.optimizer(self.model.parameters(), self._config.learning_rate)
 
@@ -306,7 +318,7 @@ class Trainer:
             raise InterruptedRunError(message)
 
     def train(self) -> None:
-        """Train to the stopping rule, from wherever the training is.
+        """Train to the stopping rule, from wherever the training is; then look closely, where only a few steps count.
 
         Raises:
             InterruptedRunError: someone asked to stop; `last.pt` holds the state.
@@ -325,6 +337,7 @@ class Trainer:
         finally:
             self._end_measured()
             self._setting.reporter.end()
+        self._look_afterwards()
 
     def _end_measured(self) -> None:
         """End the loader of the measured steps, which has fetched what no step takes."""

@@ -297,7 +297,10 @@ class ProfilerWindow(_Frozen):
 
 
 class Observation(_Frozen):
-    """A close look at some steps of one epoch; `reason` says why there is no window, where there is none."""
+    """A close look at some steps of one epoch; `reason` says why there is no window, where there is none.
+
+    Epoch 0 is none: where only a few steps are measured, further steps are looked at after them.
+    """
 
     epoch: int
     steps: tuple[StepTime, ...] = ()

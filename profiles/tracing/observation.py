@@ -51,7 +51,7 @@ class Observer(NamedTuple):
 
         Args:
             step: runs one training step, inside a phase of the clock.
-            epoch: which epoch they are of; 0 is before the first.
+            epoch: which epoch they are of; 0 is none: they come after the few steps that are measured.
             most_steps: how many steps there are to run.
 
         """

@@ -49,6 +49,8 @@ from profiles.record import (
 )
 from tests.harness.conftest import tiny_table
 
+CPU = torch.device("cpu")
+
 
 def record_of(outcome: Outcome, number: int = 0) -> CellRecord:
     return read_model(CellRecord, RunDirectory(outcome.directory).cell(outcome.cells[number].name).record)
@@ -450,26 +452,52 @@ def test_resuming_with_another_version_is_refused(finished: Outcome, tmp_path: P
 
 
 def test_neither_warm_up_nor_profiler_leaves_a_trace_in_the_numbers(generated: Path, tmp_path: Path) -> None:
-    losses = []
+    losses, states = [], []
     for warmup_steps, profiled_steps in ((0, 0), (3, 0), (2, 2)):
         table = tiny_table(generated, measured_steps=3, warmup_steps=warmup_steps)
         table |= {"models": ["msa"], "profiler": {"steps": profiled_steps}}
         outcome = start(build(table, "tiny"), tmp_path / f"{warmup_steps}-{profiled_steps}")
         losses.append(timeless(outcome))
+        saved = checkpoint.load_last(RunDirectory(outcome.directory).cell(outcome.cells[0].name).checkpoints, CPU)
+        assert saved is not None
+        states.append([saved.state[part] for part in ("model", "optimizer")])
     assert losses[0] == losses[1] == losses[2]
+    torch.testing.assert_close(states[1:], [states[0]] * 2, rtol=0, atol=0)
 
 
-def test_a_run_interrupted_in_warm_up_starts_again(
+def test_steps_looked_at_closely_come_after_the_measured_ones_and_in_no_table(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {**tiny_table(generated, measured_steps=3, warmup_steps=2), "models": ["msa"]}
+    table["data"]["categories"] = ["weave"]
+    counted: list[str] = []
+
+    def noting(name: str) -> None:
+        original: Callable[..., object] = getattr(Trainer, name)
+        monkeypatch.setattr(Trainer, name, lambda *given, **named: (counted.append(name), original(*given, **named))[1])
+
+    for name in ("_uncounted_step", "_counted_steps"):
+        noting(name)
+    outcome = start(build(table, "tiny"), tmp_path / "run")
+    (seen,) = record_of(outcome).observations
+    assert seen.epoch == 0
+    looked = sum(time.n for time in seen.steps) + 2  # the one that is counted, and the first one after the window
+    assert counted == ["_uncounted_step"] * 2 + ["_counted_steps"] + ["_uncounted_step"] * looked
+    folder = RunDirectory(outcome.directory).cell(outcome.cells[0].name)
+    stages, phases = pd.read_csv(folder.stages), pd.read_csv(folder.phases)
+    assert not phases.duplicated(["phase", "epoch"]).any()
+    assert not stages.duplicated(["phase", "epoch", "stage", "direction"]).any()
+    optimizer = stages[(stages["stage"] == "optimizer") & (stages["phase"] == "train")].set_index("epoch")["calls"]
+    assert optimizer.to_dict() == {0: 2, 1: 3}
+
+
+def test_a_run_of_measured_steps_can_be_interrupted_in_any_of_its_steps(
     generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = build({**tiny_table(generated, measured_steps=3, warmup_steps=2), "models": ["msa"]}, "tiny")
     whole = timeless(start(config, tmp_path / "whole"))
-    for call in (
-        1,
-        3,
-        6,
-        11,
-    ):  # in warm-up, in the comparison with and without clock, in the window, in a measured step
+    # in warm-up, in a measured step, in the comparison with and without clock, in the window, after it
+    for call in (1, 3, 6, 9, 12):
         with monkeypatch.context() as patch:
             interrupting(patch, call, "_step")
             with pytest.raises(InterruptedRunError):
