@@ -31,7 +31,7 @@ from profiles.errors import DivergedError, InterruptedRunError
 from profiles.record import EpochRow, Observation, StoppedBy
 from profiles.stages import backpropagate, stage
 from profiles.timing.times import PhaseTimes
-from profiles.tracing.observation import Observer
+from profiles.tracing.observation import Observer, Rehearsal
 
 KEPT_TRACES = 3
 """Of an early, a middle and a late epoch."""
@@ -282,7 +282,7 @@ class Trainer:
             def step() -> None:
                 self._uncounted_step(batches)
 
-            seen = observer.observe(step, 0, self.steps_per_epoch)
+            seen = observer.observe(step, 0, self.steps_per_epoch, self._rehearsal)
         state = checkpoint.load(self._setting.checkpoints / "last.pt", torch.device("cpu"))
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -413,13 +413,25 @@ class Trainer:
         assert observer is not None  # noqa: S101 - `_epoch` asked
         try:
             seen = observer.observe(
-                lambda: self._counted_steps(itertools.islice(batches, 1), count), at.epoch, most_steps
+                lambda: self._counted_steps(itertools.islice(batches, 1), count), at.epoch, most_steps, self._rehearsal
             )
         except InterruptedRunError:
             if at.step:  # else the epoch is looked at again
                 at.observations.append(Observation(epoch=at.epoch, reason="interrupted while steps were looked at"))
             raise
         at.observations = observer.thinned([*at.observations, seen], KEPT_TRACES)
+
+    @property
+    def _rehearsal(self) -> Rehearsal:
+        return Rehearsal(self._config.batch_size, self._rehearse)
+
+    def _rehearse(self, windows: int) -> None:
+        """Compute the gradient of so many windows as a step does, and drop it."""
+        drawn = self._draw(self._train, "train", 0).select(slice(windows))
+        with closing(self._batches(self._train, drawn)) as batches:
+            for batch in batches:
+                backpropagate(self._batch_loss(batch, torch.zeros_like(self._loss_sum), windows, self._parallel))
+        self.optimizer.zero_grad()
 
     def _counted_steps(self, batches: Iterator[Batch], count: int) -> None:
         """Take a step on each of *batches* of an epoch of *count* windows; any can be the last."""

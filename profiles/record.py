@@ -274,7 +274,8 @@ class WindowCell(_Frozen):
 class ProfilerWindow(_Frozen):
     """A few steps under the profiler; `busy_s` is the union of its kernels, on a CPU of operators.
 
-    `resident_bytes` is what the process grew by. `trace` is a file under `traces/`, absent once thinned out. `busy_residual_s` is what the stages'
+    `resident_bytes` is what the process holds more at its end, `reckoned_bytes` what its events were taken for when its
+    length was chosen. `trace` is a file under `traces/`, absent once thinned out. `busy_residual_s` is what the stages'
     busy times sum to beyond `busy_s`; it is unavailable where no device computes, and `busy_residual_reason` says why.
     """
 
@@ -282,6 +283,7 @@ class ProfilerWindow(_Frozen):
     steps: int
     events: int
     resident_bytes: int | None
+    reckoned_bytes: int | None = None
     trace: str | None
     trace_bytes: int
     wall_s: float

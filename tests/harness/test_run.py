@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -646,6 +647,33 @@ def test_measured_steps_give_an_estimate_of_an_epoch_and_no_scores(generated: Pa
     assert metrics["evaluation_time"].tag == "estimated"
     assert any("3 measured steps of 7" in caveat for caveat in record.caveats)
     assert [path.name for path in (RunDirectory(outcome.directory).cell(outcome.cells[0].name).traces).iterdir()]
+
+
+@pytest.mark.parametrize("training", [{}, {"measured_steps": 3}], ids=["whole", "measured"])
+def test_a_step_too_large_for_a_window_is_told_by_a_few_windows_and_never_profiled(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, int]
+) -> None:
+    profiled: list[bool] = []
+    original = Trainer._step
+
+    def noting(self: Trainer, *given: Any) -> None:
+        profiled.append(torch.autograd.profiler._is_profiler_enabled)
+        original(self, *given)
+
+    monkeypatch.setattr(Trainer, "_step", noting)
+    table = tiny_table(generated, max_epochs=2, batch_size=30, windows_per_image=100, **training)
+    table |= {"models": ["msa"], "pipelines": ["thesis"]}
+    table["data"] |= {"categories": ["weave"], "workers": 1}
+    records = [
+        record_of(start(build({**table, "profiler": {"memory_mb": memory_mb}}, "tiny"), tmp_path / str(memory_mb)))
+        for memory_mb in (5, 10_000)
+    ]
+    (large,), (small,) = (record.observations for record in records)
+    assert large.reason is not None
+    assert small.window is not None
+    reckoned = int(re.findall(r"a step has (\d+) profiler events, too many for a window of 5 MB", large.reason)[0])
+    assert reckoned == pytest.approx(small.window.events / small.window.steps, rel=0.2)  # the optimizer's too
+    assert profiled.count(True) == 1 + small.window.steps  # in the second run
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, which it means to hide
