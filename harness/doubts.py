@@ -6,7 +6,15 @@ Each has a stated bound; what lies beyond it becomes a caveat, which the report 
 from collections.abc import Iterator
 
 from harness.summary import Tables
-from profiles.bounds import CLOCK_BOUND, LATER_BOUND, RESIDUAL_BOUND, ROUTES_BOUND, STEADY_BOUND, UNATTRIBUTED_BOUND
+from profiles.bounds import (
+    BUSY_BOUND,
+    CLOCK_BOUND,
+    LATER_BOUND,
+    RESIDUAL_BOUND,
+    ROUTES_BOUND,
+    STEADY_BOUND,
+    UNATTRIBUTED_BOUND,
+)
 from profiles.record import Closure, Observation, StageTotal, StepState
 from profiles.tracing.window import ProfilerConfig
 
@@ -71,7 +79,7 @@ def _unmarked(totals: list[StageTotal]) -> Iterator[str]:
 
 
 def _observed(seen: Observation, config: ProfilerConfig) -> Iterator[str]:
-    where = f"epoch {seen.epoch}" if seen.epoch else "before epoch 1"
+    where = f"epoch {seen.epoch}" if seen.epoch else "after the measured steps"
     if seen.window is None:
         yield f"no profiler window, {where}: {seen.reason}"
     else:
@@ -81,6 +89,9 @@ def _observed(seen: Observation, config: ProfilerConfig) -> Iterator[str]:
                 f"stage clock and profiler disagree on {worst.stage} ({worst.direction}), {where}: "
                 f"{worst.clock_share:.1%} and {worst.profiler_share:.1%} of the window"
             )
+        if (more_s := seen.window.busy_residual_s or 0) > BUSY_BOUND * seen.window.busy_s:
+            more = f"{more_s / seen.window.busy_s:.1%} more than the device was busy"
+            yield f"the stages' busy times sum to {more}, {where}: kernels of several stages ran at once"
         if (seen.window.resident_bytes or 0) > config.memory_mb * 10**6:
             yield f"the profiler window, {where}, took {seen.window.resident_bytes} bytes of memory: over its budget"
         if seen.window.trace_bytes > config.file_mb * 10**6:

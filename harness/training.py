@@ -32,7 +32,7 @@ from profiles.errors import DivergedError, InterruptedRunError
 from profiles.record import EpochRow, Observation, StoppedBy
 from profiles.stages import backpropagate, stage
 from profiles.timing.times import PhaseTimes
-from profiles.tracing.observation import Observer
+from profiles.tracing.observation import Observer, Rehearsal
 
 KEPT_TRACES = 3
 """Of an early, a middle and a late epoch."""
@@ -237,28 +237,17 @@ class Trainer:
     def warm_up(self) -> None:
         """Run steps that no number counts and that leave no trace in the model.
 
-        Where few steps are measured, those looked at closely are among them.
-
         Raises:
             InterruptedRunError: someone asked to stop; nothing needs saving yet.
 
         """
-        warm, observer = self._config.warmup_steps, self._setting.observer
-        observing = observer is not None and self._config.measured_steps is not None
-        if warm == 0 and not observing:
+        warm = self._config.warmup_steps
+        if warm == 0:
             return
         self._setting.reporter.begin(f"{self._setting.cell} warm-up", warm, "steps")
         with self._undone(), closing(self._endless(self._draw(self._train, "train", 0))) as batches:
-
-            def step() -> None:
-                self._uncounted_step(batches)
-
             for _ in range(warm):
-                step()
-            if observer is not None and observing:
-                self._setting.reporter.begin(f"{self._setting.cell} observation", None, "steps")
-                seen = observer.observe(step, 0, self.steps_per_epoch)
-                self.at.observations.append(seen)
+                self._uncounted_step(batches)
         self._setting.reporter.end()
 
     def lead_in(self) -> None:
@@ -298,6 +287,29 @@ class Trainer:
         self.optimizer = self._new_optimizer()
         self.optimizer.load_state_dict(averages)
 
+    def _look_afterwards(self) -> None:
+        """Look closely at further steps where only a few are measured: those are over, so nothing can slow them down.
+
+        The state is saved before and read back, so that it keeps no trace of these steps, and no copy adds to the peak
+        of memory.
+        """
+        observer = self._setting.observer
+        if observer is None or self._config.measured_steps is None or self.at.observations:
+            return
+        self.save_whole()
+        self._setting.reporter.begin(f"{self._setting.cell} observation", None, "steps")
+        with closing(self._endless(self._draw(self._train, "train", 0))) as batches, observer.clock.phase("train", 0):
+
+            def step() -> None:
+                self._uncounted_step(batches)
+
+            seen = observer.observe(step, 0, self.steps_per_epoch, self._rehearsal)
+        state = checkpoint.load(self._setting.checkpoints / "last.pt", torch.device("cpu"))
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.at.observations.append(seen)
+        self._setting.reporter.end()
+
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return self._pipeline.optimizer(self.model.parameters(), self._config.learning_rate)
 
@@ -330,7 +342,7 @@ class Trainer:
             raise InterruptedRunError(message)
 
     def train(self) -> None:
-        """Train to the stopping rule, from wherever the training is.
+        """Train to the stopping rule, from wherever the training is; then look closely, where only a few steps count.
 
         Raises:
             InterruptedRunError: someone asked to stop; `last.pt` holds the state.
@@ -347,6 +359,7 @@ class Trainer:
         finally:
             self._end_measured()
             self._setting.reporter.end()
+        self._look_afterwards()
 
     def _end_measured(self) -> None:
         """End the loader of the measured steps, which has fetched what no step takes."""
@@ -416,13 +429,25 @@ class Trainer:
         assert observer is not None  # noqa: S101 - `_epoch` asked
         try:
             seen = observer.observe(
-                lambda: self._counted_steps(itertools.islice(batches, 1), count), at.epoch, most_steps
+                lambda: self._counted_steps(itertools.islice(batches, 1), count), at.epoch, most_steps, self._rehearsal
             )
         except InterruptedRunError:
             if at.step:  # else the epoch is looked at again
                 at.observations.append(Observation(epoch=at.epoch, reason="interrupted while steps were looked at"))
             raise
         at.observations = observer.thinned([*at.observations, seen], KEPT_TRACES)
+
+    @property
+    def _rehearsal(self) -> Rehearsal:
+        return Rehearsal(self._config.batch_size, self._rehearse)
+
+    def _rehearse(self, windows: int) -> None:
+        """Compute the gradient of so many windows as a step does, and drop it."""
+        drawn = self._draw(self._train, "train", 0).select(slice(windows))
+        with closing(self._batches(self._train, drawn)) as batches:
+            for batch in batches:
+                backpropagate(self._batch_loss(batch, torch.zeros_like(self._loss_sum), windows, self._parallel))
+        self.optimizer.zero_grad()
 
     def _counted_steps(self, batches: Iterator[Batch], count: int, *, saving: bool = False) -> None:
         """Take a step on each of *batches* of an epoch of *count* windows; any can be the last.
@@ -485,11 +510,13 @@ class Trainer:
         self._setting.reporter.begin(f"{self._setting.cell} validation", steps, "steps")
         windows = self._validation_windows.select(slice(steps * batch_size))
         count = len(windows.image_b)
+        number = 0
         with closing(self._batches(self._validation, windows)) as batches:
-            for number, batch in enumerate(batches, start=1):
-                self._batch_loss(batch, loss_sum, min(batch_size, count - (number - 1) * batch_size), self.model)
+            for batch in batches:  # not by `enumerate`, which would keep each batch until the next one is there
+                self._batch_loss(batch, loss_sum, min(batch_size, count - number * batch_size), self.model)
                 with stage("patching"):
                     del batch
+                number += 1
                 if number == self._validation.fetched_ahead:
                     self.at.validation_lead_ns = perf_counter_ns() - started_ns
                 self._setting.reporter.advance(1)

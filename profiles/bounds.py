@@ -6,6 +6,9 @@ UNATTRIBUTED_BOUND = 0.02
 RESIDUAL_BOUND = 0.001
 """Part of a phase's wall time by which two clocks of it may disagree."""
 
+BUSY_BOUND = 0.01
+"""Part of a device's busy time by which its stages' busy times may sum to more."""
+
 ROUTES_BOUND = 0.02
 """Part of the wall time by which stage clock and profiler may disagree on a stage."""
 

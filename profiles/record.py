@@ -275,17 +275,22 @@ class WindowCell(_Frozen):
 class ProfilerWindow(_Frozen):
     """A few steps under the profiler; `busy_s` is the union of its kernels, on a CPU of operators.
 
-    `resident_bytes` is what the process grew by. `trace` is a file under `traces/`, absent once thinned out.
+    `resident_bytes` is what the process holds more at its end, `reckoned_bytes` what its events were taken for when its
+    length was chosen. `trace` is a file under `traces/`, absent once thinned out. `busy_residual_s` is what the stages'
+    busy times sum to beyond `busy_s`; it is unavailable where no device computes, and `busy_residual_reason` says why.
     """
 
     epoch: int
     steps: int
     events: int
     resident_bytes: int | None
+    reckoned_bytes: int | None = None
     trace: str | None
     trace_bytes: int
     wall_s: float
     busy_s: float
+    busy_residual_s: float | None = None
+    busy_residual_reason: str | None = None
     cells: tuple[WindowCell, ...]
 
     @property
@@ -295,7 +300,10 @@ class ProfilerWindow(_Frozen):
 
 
 class Observation(_Frozen):
-    """A close look at some steps of one epoch; `reason` says why there is no window, where there is none."""
+    """A close look at some steps of one epoch; `reason` says why there is no window, where there is none.
+
+    Epoch 0 is none: where only a few steps are measured, further steps are looked at after them.
+    """
 
     epoch: int
     steps: tuple[StepTime, ...] = ()

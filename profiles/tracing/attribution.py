@@ -49,6 +49,11 @@ class Attributed(NamedTuple):
     wall_ns: int
     union_ns: int
 
+    @property
+    def residual_ns(self) -> int:
+        """What the cells' busy times sum to beyond the union: 0, unless work for two cells ran at once."""
+        return sum(self.busy_ns.values()) - self.union_ns
+
 
 class KinetoEvent(Protocol):
     """What is read of torch's raw events; times in nanoseconds."""

@@ -6,6 +6,7 @@ under the clock again, to see whether what the profiler slowed down stays slow.
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter_ns
@@ -21,6 +22,7 @@ from profiles.tracing.window import (
     ProfilerRefusedError,
     affordable_steps,
     count_events,
+    held_bytes,
     profile_steps,
 )
 
@@ -31,7 +33,27 @@ FEWEST_PAIRS = 3
 FEWEST_STEPS = 6
 """A pair, the step whose events are counted, one of a window, two after it of which the first is not timed."""
 
+REHEARSED_PART = 64
+"""The part of a step's windows on which events are counted first, and then twice as many."""
+
 Step = Callable[[], None]
+
+
+class Rehearsal(NamedTuple):
+    """A training step's windows, and what computes the gradient of so many of them and leaves no trace.
+
+    The events of a step grow by as many for each window, where a pipeline works window by window: so many that counting
+    them on a whole step would take more memory than any window may.
+    """
+
+    windows: int
+    gradient: Callable[[int], None]
+
+    def events(self) -> int:
+        """Return how many events a step would make, its optimizer apart, counted on a few windows and twice as many."""
+        few = max(1, self.windows // REHEARSED_PART)
+        once, twice = (count_events(partial(self.gradient, windows)) for windows in (few, 2 * few))
+        return once + (twice - once) * (self.windows - few) // few
 
 
 class Observer(NamedTuple):
@@ -46,25 +68,26 @@ class Observer(NamedTuple):
     memory: PeakMemory
     on_device: bool = False
 
-    def observe(self, step: Step, epoch: int, most_steps: int) -> Observation:
+    def observe(self, step: Step, epoch: int, most_steps: int, rehearsal: Rehearsal | None = None) -> Observation:
         """Run some steps and return what was seen of them; their stages are told to no one, for some bear no mark.
 
         Args:
             step: runs one training step, inside a phase of the clock.
-            epoch: which epoch they are of; 0 is before the first.
+            epoch: which epoch they are of; 0 is none: they come after the few steps that are measured.
             most_steps: how many steps there are to run.
+            rehearsal: by which to tell whether a step has too many events to be counted; without it, all are counted.
 
         """
         if most_steps < FEWEST_STEPS:
             return Observation(epoch=epoch, reason=f"{most_steps} steps are too few to look at")
         with self.clock.untold():
-            return self._observe(step, epoch, most_steps)
+            return self._observe(step, epoch, most_steps, rehearsal)
 
-    def _observe(self, step: Step, epoch: int, most_steps: int) -> Observation:
+    def _observe(self, step: Step, epoch: int, most_steps: int, rehearsal: Rehearsal | None) -> Observation:
         most_pairs = min(MOST_PAIRS, (most_steps - FEWEST_STEPS) // 3 + 1)  # as many again come after the window
         bare_ns, clocked_ns = self._compare(step, most_pairs)
         with self.memory.unwatched():
-            window, inside_ns, reason = self._window(step, epoch, most_steps - 3 * len(bare_ns) - 2)
+            window, inside_ns, reason = self._window(step, epoch, most_steps - 3 * len(bare_ns) - 2, rehearsal)
         step()  # memory was given back to the system after the window: this one has to ask for it again
         after_ns = [self._timed(step) for _ in bare_ns]
         steps: dict[StepState, list[int]] = {
@@ -75,25 +98,45 @@ class Observer(NamedTuple):
         }
         return Observation(epoch=epoch, steps=_times(steps), window=window, reason=reason)
 
-    def _window(self, step: Step, epoch: int, most_steps: int) -> tuple[ProfilerWindow | None, list[int], str | None]:
+    def _window(
+        self, step: Step, epoch: int, most_steps: int, rehearsal: Rehearsal | None
+    ) -> tuple[ProfilerWindow | None, list[int], str | None]:
         """Profile as many steps as are affordable; return the window and its steps' times, or why there is none."""
         try:
+            if rehearsal is not None:
+                self._afford(rehearsal.events())
             return self._profiled(step, epoch, most_steps)
         except ProfilerRefusedError as error:
             return None, [], str(error)
 
-    def _profiled(self, step: Step, epoch: int, most_steps: int) -> tuple[ProfilerWindow | None, list[int], str | None]:
-        events = count_events(step)
-        steps = min(most_steps, affordable_steps(self.config, events))
-        if steps < 1:
-            budget = f"{self.config.memory_mb} MB of memory and {self.config.file_mb} MB of trace"
-            return None, [], f"a step has {events} profiler events, too many for a window of {budget}"
+    def _profiled(self, step: Step, epoch: int, most_steps: int) -> tuple[ProfilerWindow, list[int], None]:
+        before_bytes = held_bytes()
+        steps = min(most_steps, self._afford(count_events(step)))
         inside_ns: list[int] = []
         path = self.traces / f"epoch{epoch:04d}.pt.trace.json.gz"
         window = profile_steps(
-            lambda: inside_ns.append(self._timed(step)), steps, self.clock, path, epoch, on_device=self.on_device
+            lambda: inside_ns.append(self._timed(step)),
+            steps,
+            self.clock,
+            path,
+            epoch,
+            before_bytes=before_bytes,
+            on_device=self.on_device,
         )
         return window, inside_ns, None
+
+    def _afford(self, events: int) -> int:
+        """Return how many steps of so many events a window may have.
+
+        Raises:
+            ProfilerRefusedError: not even one.
+
+        """
+        if (steps := affordable_steps(self.config, events)) < 1:
+            budget = f"{self.config.memory_mb} MB of memory and {self.config.file_mb} MB of trace"
+            message = f"a step has {events} profiler events, too many for a window of {budget}"
+            raise ProfilerRefusedError(message)
+        return steps
 
     def thinned(self, observations: list[Observation], kept: int) -> list[Observation]:
         """Delete all traces but the first and the last ones, *kept* in all; return the observations without them."""

@@ -162,7 +162,7 @@ def test_the_parts_of_loading_in_a_record_sum_to_its_stage_though_steps_were_loo
 def test_few_steps_are_measured_as_in_the_middle_of_an_epoch_and_the_loader_s_start_is_counted_once(
     generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch takes a worker 80 ms, and a step 120: only the first is waited for, and no measured step is the first."""
+    """A batch takes a worker 80 ms, and a step 120: only the first is waited for, and that is no measured step."""
     read, step = thesis.read_image, Trainer._step
 
     def slow_read(path: Path, side: int) -> torch.Tensor:

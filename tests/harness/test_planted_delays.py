@@ -173,6 +173,14 @@ def real_step(spend: Spend, config: ModelConfig = SMALL, windows: int = 16) -> C
     return step
 
 
+def allowance_ns(plain_ns: list[int]) -> float:
+    """Return what a delay may leave in a cell that is not its own: what two of a hundred parts are, and its noise.
+
+    However noisy the cell is, its noise counts for three more at most.
+    """
+    return 0.02 * SPUN_NS + min(max(plain_ns) - min(plain_ns), 0.03 * SPUN_NS)
+
+
 CELLS = [FORWARD[name] for name in TRAINED] + [
     BACKWARD[name] for name in TRAINED if FORWARD[name].direction == "forward"
 ]
@@ -201,5 +209,10 @@ def test_a_real_delay_comes_back_in_its_own_cell_within_two_percent(cell: Cell) 
           f"{others_ns / 1e6:.3f} ms at most elsewhere")  # fmt: skip
     assert found_ns == pytest.approx(median(spun_ns), rel=0.02)
     for each, other_ns in more_ns.items():
-        noise_ns = max(plain_ns for plain_ns, _ in found[each]) - min(plain_ns for plain_ns, _ in found[each])
-        assert abs(other_ns) < 0.02 * SPUN_NS + noise_ns, each
+        assert abs(other_ns) < allowance_ns([plain_ns for plain_ns, _ in found[each]]), each
+
+
+def test_noise_excuses_little() -> None:
+    assert allowance_ns([0, 0]) == pytest.approx(0.02 * SPUN_NS)
+    assert allowance_ns([0, SPUN_NS // 100]) == pytest.approx(0.03 * SPUN_NS)
+    assert allowance_ns([0, SPUN_NS]) == pytest.approx(0.05 * SPUN_NS)

@@ -3,13 +3,16 @@ import json
 import math
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +20,7 @@ import tomli_w
 import torch
 
 import harness.launch
+import harness.run
 from harness import checkpoint
 from harness.cells import Cell, plan
 from harness.config import RunConfig, build
@@ -28,8 +32,9 @@ from harness.interrupt import Interrupt
 from harness.launch import Outcome, resume, start
 from harness.launchers.here import Here
 from harness.machine import KERNEL_IN_C
-from harness.pipelines.parts import Images
+from harness.pipelines.parts import Batch, Images, Loaded
 from harness.training import Trainer
+from models.transformer import InpaintingTransformer
 from models.windows import Windows
 from profiles.errors import ConfigError, DataError, InputError, InterruptedRunError, RunDirectoryError
 from profiles.record import (
@@ -44,6 +49,8 @@ from profiles.record import (
     read_model,
 )
 from tests.harness.conftest import tiny_table
+
+CPU = torch.device("cpu")
 
 
 def record_of(outcome: Outcome, number: int = 0) -> CellRecord:
@@ -446,26 +453,52 @@ def test_resuming_with_another_version_is_refused(finished: Outcome, tmp_path: P
 
 
 def test_neither_warm_up_nor_profiler_leaves_a_trace_in_the_numbers(generated: Path, tmp_path: Path) -> None:
-    losses = []
+    losses, states = [], []
     for warmup_steps, profiled_steps in ((0, 0), (3, 0), (2, 2)):
         table = tiny_table(generated, measured_steps=3, warmup_steps=warmup_steps)
         table |= {"models": ["msa"], "profiler": {"steps": profiled_steps}}
         outcome = start(build(table, "tiny"), tmp_path / f"{warmup_steps}-{profiled_steps}")
         losses.append(timeless(outcome))
+        saved = checkpoint.load_last(RunDirectory(outcome.directory).cell(outcome.cells[0].name).checkpoints, CPU)
+        assert saved is not None
+        states.append([saved.state[part] for part in ("model", "optimizer")])
     assert losses[0] == losses[1] == losses[2]
+    torch.testing.assert_close(states[1:], [states[0]] * 2, rtol=0, atol=0)
 
 
-def test_a_run_interrupted_in_warm_up_starts_again(
+def test_steps_looked_at_closely_come_after_the_measured_ones_and_in_no_table(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {**tiny_table(generated, measured_steps=3, warmup_steps=2), "models": ["msa"]}
+    table["data"]["categories"] = ["weave"]
+    counted: list[str] = []
+
+    def noting(name: str) -> None:
+        original: Callable[..., object] = getattr(Trainer, name)
+        monkeypatch.setattr(Trainer, name, lambda *given, **named: (counted.append(name), original(*given, **named))[1])
+
+    for name in ("_uncounted_step", "_counted_steps"):
+        noting(name)
+    outcome = start(build(table, "tiny"), tmp_path / "run")
+    (seen,) = record_of(outcome).observations
+    assert seen.epoch == 0
+    looked = sum(time.n for time in seen.steps) + 2  # the one that is counted, and the first one after the window
+    assert counted == ["_uncounted_step"] * 2 + ["_counted_steps"] + ["_uncounted_step"] * looked
+    folder = RunDirectory(outcome.directory).cell(outcome.cells[0].name)
+    stages, phases = pd.read_csv(folder.stages), pd.read_csv(folder.phases)
+    assert not phases.duplicated(["phase", "epoch"]).any()
+    assert not stages.duplicated(["phase", "epoch", "stage", "direction"]).any()
+    optimizer = stages[(stages["stage"] == "optimizer") & (stages["phase"] == "train")].set_index("epoch")["calls"]
+    assert optimizer.to_dict() == {0: 2, 1: 3}
+
+
+def test_a_run_of_measured_steps_can_be_interrupted_in_any_of_its_steps(
     generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = build({**tiny_table(generated, measured_steps=3, warmup_steps=2), "models": ["msa"]}, "tiny")
     whole = timeless(start(config, tmp_path / "whole"))
-    for call in (
-        1,
-        3,
-        6,
-        11,
-    ):  # in warm-up, in the comparison with and without clock, in the window, in a measured step
+    # in warm-up, in a measured step, in the comparison with and without clock, in the window, after it
+    for call in (1, 3, 6, 9, 12):
         with monkeypatch.context() as patch:
             interrupting(patch, call, "_step")
             with pytest.raises(InterruptedRunError):
@@ -614,6 +647,74 @@ def test_measured_steps_give_an_estimate_of_an_epoch_and_no_scores(generated: Pa
     assert metrics["evaluation_time"].tag == "estimated"
     assert any("3 measured steps of 7" in caveat for caveat in record.caveats)
     assert [path.name for path in (RunDirectory(outcome.directory).cell(outcome.cells[0].name).traces).iterdir()]
+
+
+@pytest.mark.parametrize("training", [{}, {"measured_steps": 3}], ids=["whole", "measured"])
+def test_a_step_too_large_for_a_window_is_told_by_a_few_windows_and_never_profiled(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, int]
+) -> None:
+    profiled: list[bool] = []
+    original = Trainer._step
+
+    def noting(self: Trainer, *given: Any) -> None:
+        profiled.append(torch.autograd.profiler._is_profiler_enabled)
+        original(self, *given)
+
+    monkeypatch.setattr(Trainer, "_step", noting)
+    table = tiny_table(generated, max_epochs=2, batch_size=30, windows_per_image=100, **training)
+    table |= {"models": ["msa"], "pipelines": ["thesis"]}
+    table["data"] |= {"categories": ["weave"], "workers": 1}
+    records = [
+        record_of(start(build({**table, "profiler": {"memory_mb": memory_mb}}, "tiny"), tmp_path / str(memory_mb)))
+        for memory_mb in (5, 10_000)
+    ]
+    (large,), (small,) = (record.observations for record in records)
+    assert large.reason is not None
+    assert small.window is not None
+    reckoned = int(re.findall(r"a step has (\d+) profiler events, too many for a window of 5 MB", large.reason)[0])
+    assert reckoned == pytest.approx(small.window.events / small.window.steps, rel=0.2)  # the optimizer's too
+    assert profiled.count(True) == 1 + small.window.steps  # in the second run
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, which it means to hide
+def test_a_compiled_model_hides_its_borders_and_the_record_says_so(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(*given: Any) -> InpaintingTransformer:
+        model = InpaintingTransformer(*given)
+        model.compile(backend="eager")
+        return model
+
+    monkeypatch.setattr(harness.run, "InpaintingTransformer", compiled)
+    table = {**tiny_table(generated, max_epochs=1), "models": ["msa"], "profiler": {"steps": 0}}
+    table["data"]["categories"] = ["weave"]
+    outcome = start(build(table, "tiny"), tmp_path / "run")
+    record = record_of(outcome)
+    said = [caveat for caveat in record.caveats if "was met in training" in caveat]
+    hidden = "embedding, attention, feed_forward, head"
+    assert said == [f"no mark of {hidden} was met in training: its time is in the stage around it, or unattributed"]
+    met = {total.stage for total in record.stage_totals if total.phase == "train" and total.exposed_s > 0}
+    assert met >= {"patching", "loss", "optimizer"}  # the borders that survive
+
+
+def test_no_batch_is_kept_while_the_next_one_is_cut(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bool] = []
+    original = Trainer._next
+    last: list[Callable[[], object]] = [lambda: None]
+
+    def noting(self: Trainer, deliveries: Iterator[Loaded]) -> Batch | None:
+        kept.append(last[0]() is not None)
+        batch = original(self, deliveries)
+        last[0] = (lambda: None) if batch is None else weakref.ref(batch.context_bkp)
+        return batch
+
+    monkeypatch.setattr(Trainer, "_next", noting)
+    table = {**tiny_table(generated, max_epochs=2, windows_per_image=30), "models": ["msa"], "profiler": {"steps": 0}}
+    start(build(table, "tiny"), tmp_path / "run")
+    assert len(kept) > 20
+    assert not any(kept)
 
 
 def test_every_map_is_kept_if_asked(generated: Path, tmp_path: Path) -> None:

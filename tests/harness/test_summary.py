@@ -269,6 +269,14 @@ def test_two_routes_that_disagree_are_a_caveat() -> None:
     assert said == "stage clock and profiler disagree on loss (backward), epoch 2: 30.0% and 27.0% of the window"
 
 
+def test_stages_busier_than_their_device_are_a_caveat() -> None:
+    for residual_s, said in ((None, False), (0.009, False), (0.011, True)):
+        found = window(loss=(1, 1)).model_copy(update={"busy_residual_s": residual_s})
+        expected = "the stages' busy times sum to 1.1% more than the device was busy, epoch 2: "
+        expected += "kernels of several stages ran at once"
+        assert doubts([], [], [seen(found)], ProfilerConfig()) == ([expected] if said else [])
+
+
 def test_a_window_over_its_budget_is_a_caveat() -> None:
     found = window(loss=(1, 1)).model_copy(update={"resident_bytes": 300 * 10**6, "trace_bytes": 70 * 10**6})
     memory, trace = doubts([], [], [seen(found)], ProfilerConfig())

@@ -112,12 +112,19 @@ def test_gradients_are_those_without_a_clock() -> None:
 
 
 def test_gradients_of_several_passes_add_up_in_time_as_in_value() -> None:
-    clock = FakeClock()
+    clock, kept = FakeClock(), []
+    weight = torch.ones(3, requires_grad=True)
+    weight.register_post_accumulate_grad_hook(lambda _: clock.pass_ns(5))
     with StageClock(clock).phase("train", 1) as times:
         for _ in range(3):
-            two_stage_step(clock)
-    assert times.exposed_ns[Cell("attention", "forward")] == 30
-    assert times.exposed_ns[Cell("attention", "backward")] == 300
+            two_stage_step(clock, lambda x: x * weight)
+            assert weight.grad is not None
+            kept.append((weight.grad.data_ptr(), weight.grad.tolist()))
+    assert [value for _, value in kept] == [[n] * 3 for n in (1, 2, 3)]
+    assert len({where for where, _ in kept}) == 1  # added in place
+    assert times.exposed_ns[Cell("attention", "forward")] == 3 * 10
+    assert times.exposed_ns[Cell("attention", "backward")] == 3 * (100 + 5)
+    assert times.exposed_ns[Cell("loss", "backward")] == 3 * 200
     assert times.calls[Cell("attention", "backward")] == 3
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from profiles.bounds import BUSY_BOUND
 from profiles.stages import backpropagate, stage
 from profiles.timing.device_clock import CudaTimer, DeviceClock
 from profiles.timing.times import Cell
@@ -108,10 +109,12 @@ def test_both_routes_agree_on_the_device(side: int, tmp_path: Path) -> None:
     with clock.phase("train", 1):
         for _ in range(3):
             step()
-        window = profile_steps(step, 3, clock, tmp_path / "a.pt.trace.json.gz", 1)
+        window = profile_steps(step, 3, clock, tmp_path / "a.pt.trace.json.gz", 1, on_device=True)
     print({(cell.stage, cell.direction): (cell.clock_share, cell.profiler_share) for cell in window.cells})
     assert window.busy_s > 0
     assert window.difference < 0.02
+    assert window.busy_residual_s is not None
+    assert window.busy_residual_s <= BUSY_BOUND * window.busy_s
 
 
 def test_a_starved_device_is_charged_to_the_stage_that_starved_it() -> None:

@@ -104,6 +104,21 @@ def test_device_time_goes_to_the_stage_that_launched_it_and_idle_time_to_the_one
     assert found.union_ns == 85  # kernels that overlap count once
 
 
+@pytest.mark.parametrize(("second", "residual_ns"), [(kernel(40, 60, 2), 0), (kernel(33, 53, 2), 7)])
+def test_stages_are_busy_for_longer_than_the_device_only_where_their_kernels_overlap(
+    second: Interval, residual_ns: int
+) -> None:
+    events = step(
+        mark(f"{ANNOTATION}attention", 0, 10), operator("aten::mm", 2, 3, correlation=1),
+        operator("aten::mm", 4, 5, correlation=3),
+        mark(f"{ANNOTATION}loss", 10, 20), operator("aten::sum", 12, 13, correlation=2),
+        kernel(20, 40, 1), kernel(25, 39, 3), second,
+    )  # fmt: skip
+    found = attribute(events)
+    assert found.busy_ns == {FORWARD: 20, LOSS: 20}  # two kernels of one stage at once are no residual
+    assert found.residual_ns == residual_ns
+
+
 def test_kernels_of_the_backward_pass_go_to_the_stage_of_their_node() -> None:
     launch = operator("aten::mm", 72, 73, correlation=5)._replace(thread=9)
     found = attribute([*TRAINING, launch, kernel(80, 110, 5)])
