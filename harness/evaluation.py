@@ -18,6 +18,7 @@ from harness.images import read_mask
 from harness.interrupt import Interrupt
 from harness.pipelines.parts import Images, Loaded, PatchLoss, Pipeline, as_floats, joined
 from harness.progress import Reporter
+from harness.samples import Samples
 from models.anomaly_map import anomaly_map, difference, rescale
 from models.windows import to_images
 from profiles.record import ImageScore
@@ -99,12 +100,12 @@ def calibrate(reconstructor: Reconstructor, images: Images) -> Tensor:
 
 
 class Evaluated(NamedTuple):
-    """The test images with their anomaly maps, masks (true: anomalous) and 8-bit reconstructions."""
+    """The test images with their anomaly maps, masks (true: anomalous), and pictures of some."""
 
     images: tuple[LabelledImage, ...]
     maps_ihw: NDArray[np.float32]
     masks_ihw: NDArray[np.bool_]
-    reconstructions_ichw: NDArray[np.uint8]
+    samples: Samples
 
     @property
     def defective_i(self) -> NDArray[np.bool_]:
@@ -120,7 +121,7 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(
-    reconstructor: Reconstructor, images: Images, labels: Sequence[LabelledImage], mean_hw: Tensor
+    reconstructor: Reconstructor, images: Images, labels: Sequence[LabelledImage], mean_hw: Tensor, pictures: int = 0
 ) -> Evaluated:
     """Reconstruct test images one after the other and map their anomalies.
 
@@ -129,6 +130,7 @@ def evaluate(
         images: the test images.
         labels: what they are, in the same order.
         mean_hw: the calibration's mean difference.
+        pictures: how many will be shown.
 
     Raises:
         DataError: an image or a mask is damaged.
@@ -139,7 +141,7 @@ def evaluate(
     side = images.form.side
     maps_ihw = torch.empty(len(labels), side, side)
     masks_ihw = torch.zeros(len(labels), side, side, dtype=torch.bool)
-    reconstructions_ichw = torch.empty(len(labels), 3, side, side, dtype=torch.uint8)
+    samples = Samples(labels, pictures)
     with closing(images.each()) as deliveries:
         for number, (label, loaded) in enumerate(zip(labels, deliveries, strict=True)):
             if label.mask is not None:
@@ -148,16 +150,8 @@ def evaluate(
             reconstruction, compared = reconstructor.compare(loaded)
             with stage("anomaly_map"):
                 maps_ihw[number] = anomaly_map(compared, mean_hw)[0]
-                reconstructions_ichw[number] = (reconstruction[0].clamp(0, 1) * 255).round()
+            samples.rate(number, maps_ihw[number].numpy(), masks_ihw[number].numpy())
+            with stage("anomaly_map"):
+                samples.keep(number, joined(loaded.images_irqcss)[0], reconstruction[0])
                 del reconstruction, compared
-    return Evaluated(tuple(labels), maps_ihw.numpy(), masks_ihw.numpy(), reconstructions_ichw.numpy())
-
-
-def spread_over_defects(images: Sequence[LabelledImage], count: int) -> list[int]:
-    """Choose *count* indices, taking the kinds of defect in turn."""
-    by_defect: dict[str, list[int]] = {}
-    for index, image in enumerate(images):
-        by_defect.setdefault(image.defect, []).append(index)
-    queues = list(by_defect.values())
-    turns = max((len(queue) for queue in queues), default=0)
-    return [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)][:count]
+    return Evaluated(tuple(labels), maps_ihw.numpy(), masks_ihw.numpy(), samples)

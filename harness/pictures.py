@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 
-from harness.evaluation import Evaluated, spread_over_defects
-from harness.images import read_image
+from harness.evaluation import Evaluated
+from harness.samples import extremes, spread_over_defects
 from profiles.record import SampleMap, SampleRole
 
 GAP = 4
+ROLES: tuple[SampleRole, SampleRole] = ("worst", "best")
 
 
 def save_samples(evaluated: Evaluated, count: int, folder: Path) -> list[SampleMap]:
@@ -23,16 +23,15 @@ def save_samples(evaluated: Evaluated, count: int, folder: Path) -> list[SampleM
 
     The worst and the best defective image come first, then others, spread over the defects.
     """
-    side = evaluated.maps_ihw.shape[-1]
     scale = float(evaluated.maps_ihw.max()) or 1.0
-    aurocs, samples = _own_aurocs(evaluated), []
-    for index, role in _chosen(evaluated, aurocs, count):
-        image = evaluated.images[index]
+    aurocs, samples = evaluated.samples.aurocs, []
+    for index, role in _chosen(evaluated, count):
+        image, picture = evaluated.images[index], evaluated.samples.pictures[index]
         heat = colormaps["inferno"](evaluated.maps_ihw[index] / scale)[..., :3]
         panels = [
-            read_image(image.path, side).permute(1, 2, 0).numpy(),
+            picture.image_hwc,
             np.repeat(evaluated.masks_ihw[index, :, :, None].astype(np.uint8) * 255, 3, axis=-1),
-            evaluated.reconstructions_ichw[index].transpose(1, 2, 0),
+            picture.reconstruction_hwc,
             (heat * 255).round().astype(np.uint8),
         ]
         file = f"{image.defect}-{image.path.stem}.png"
@@ -49,21 +48,11 @@ def save_samples(evaluated: Evaluated, count: int, folder: Path) -> list[SampleM
     return samples
 
 
-def _own_aurocs(evaluated: Evaluated) -> dict[int, float]:
-    """Return, in percent, how well each map tells its own image's marked pixels from the others."""
-    return {
-        index: 100.0 * float(roc_auc_score(mask_hw.ravel(), map_hw.ravel()))
-        for index, (mask_hw, map_hw) in enumerate(zip(evaluated.masks_ihw, evaluated.maps_ihw, strict=True))
-        if mask_hw.any() and not mask_hw.all()
-    }
-
-
-def _chosen(evaluated: Evaluated, aurocs: dict[int, float], count: int) -> list[tuple[int, SampleRole]]:
+def _chosen(evaluated: Evaluated, count: int) -> list[tuple[int, SampleRole]]:
     """Choose *count* images: the worst, the best, and others in turn over the defects."""
     roles: dict[int, SampleRole] = {}
-    if aurocs:
-        roles[min(aurocs, key=aurocs.__getitem__)] = "worst"
-        roles.setdefault(max(aurocs, key=aurocs.__getitem__), "best")
+    for index, role in zip(extremes(evaluated.samples.aurocs), ROLES, strict=False):
+        roles.setdefault(index, role)
     order = dict.fromkeys([*roles, *spread_over_defects(evaluated.images, len(evaluated.images))])
     return [(index, roles.get(index, "sample")) for index in order][:count]
 

@@ -189,7 +189,8 @@ def _evaluate(
         mean_hw = calibrate(reconstructor, sources.train.first(limit))
 
     with setting.log.phase("evaluation", trainer.at.best_epoch):
-        evaluated = evaluate(reconstructor, sources.test.first(limit), sources.labels[:limit], mean_hw)
+        labels, pictures = sources.labels[:limit], context.config.evaluation.samples
+        evaluated = evaluate(reconstructor, sources.test.first(limit), labels, mean_hw, pictures)
         with stage("scoring"):
             scores = _scores(evaluated, sources)
 

@@ -6,12 +6,14 @@ positions gathered entry by entry; images are painted one patch at a time. What 
 Shapes: as in `harness.pipelines.parts`; H x W pixels of an image.
 """
 
+import os
 import signal
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple, Self
 
 import torch
@@ -185,9 +187,17 @@ class ReloadedImages:
 
 def begin_worker(worker: int) -> None:  # noqa: ARG001 - the loader's signature
     """Leave signals, which reach every process of a job, to the training, and forget what it has metered."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=end_with_training, daemon=True).start()
     take()
+
+
+def end_with_training() -> None:
+    """Wait for the SIGTERM of the training itself, which it sends when it ends and a loader is left; then end."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def cut_one_by_one(loaded: Loaded) -> Batch:

@@ -18,6 +18,7 @@ from harness.pipelines.table import PIPELINES
 from models.transformer import ModelConfig
 from profiles.memory import PeakMemory
 from profiles.ratio import timed
+from tests.benchmarks.children import Children
 from tests.benchmarks.work import CPU, Work, covered_image, training_windows, work
 
 Asked = ParamSpec("Asked")
@@ -102,3 +103,17 @@ def added_peak(task: Callable[[], object]) -> int | None:
     task()
     peak_bytes = memory.peak_bytes()
     return None if peak_bytes is None or memory.in_use_bytes is None else peak_bytes - memory.in_use_bytes
+
+
+class Peak(NamedTuple):
+    """What is in use at most: by a process beyond what it had before, and by those that it starts."""
+
+    own_bytes: int | None
+    children_bytes: int | None
+
+
+def peak(task: Callable[[], object]) -> Peak:
+    """Return what *task* needs."""
+    with Children() as children:
+        own_bytes = added_peak(task)
+    return Peak(own_bytes, children.peak_bytes)

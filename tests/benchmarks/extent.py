@@ -41,7 +41,10 @@ class Extent(NamedTuple):
     grown_counts: tuple[int, ...] = (1, 2, 4)
     loaded_counts: tuple[int, ...] = (8, 16, 32)
     scored_counts: tuple[int, ...] = (16, 32, 64)
+    scored_sides: tuple[int, ...] = (128, 256, 512)
     growth_limit_s: float = 15.0
+    scored_images: int = 64
+    scores_limit_s: float = 60.0
     categories: dict[str, list[Path]] = {}  # noqa: RUF012 - never changed
     """Real image files by category; absent: none, and what needs them is left out."""
 

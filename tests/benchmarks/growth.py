@@ -6,21 +6,25 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from statistics import median
+from time import sleep
 
 import numpy as np
 import torch
 
+from harness.pipelines.parts import Images
 from harness.pipelines.table import PIPELINES
 from harness.scores import score
 from models.transformer import Precision
-from models.windows import draw_windows
+from models.windows import Windows, draw_windows
 from profiles.ratio import interleave, timed
-from tests.benchmarks.apart import Apart, Job, added_peak, paint_batch, paint_ns, resident, step_ns
+from tests.benchmarks.apart import Apart, Job, added_peak, paint_batch, paint_ns, peak, resident, step_ns
 from tests.benchmarks.extent import MODELS, PRECISIONS, Extent, Table
-from tests.benchmarks.scores import made
+from tests.benchmarks.scores import SIDE, made
 from tests.benchmarks.work import WINDOW_SIDE, fresh_images, prepared_images
 
 BOTH = ("thesis", "fast")
+PAUSE_S = 0.2
+"""Between two batches, for those that load to get ahead."""
 
 Task = Callable[[], int]
 """Does its work once and returns how long that took, in nanoseconds; a process can be sent it."""
@@ -29,10 +33,14 @@ Task = Callable[[], int]
 def memory(extent: Extent) -> Table:
     """Measure what a model in training and painting adds to a process of its own, at full size.
 
-    Its weights, gradients and Adam's averages are part of that; the processes that load for the `thesis` pipeline are
-    not.
+    Its weights, gradients and Adam's averages are part of that. What the processes have in use that load for the
+    `thesis` pipeline, as many batches ahead as they do, stands beside it.
     """
     found: Table = {"batch": extent.batch, "side": extent.side}
+    if extent.first_images:
+        job = Job("thesis", MODELS[0], extent.model, extent.side, extent.batch)
+        with Apart("thesis") as process:
+            found["children_bytes"] = process.ask(peak, partial(load_ahead, job, extent.first_images)).children_bytes
     for name in MODELS:
         for pipeline, precision in (("thesis", "float32"), *(("fast", precision) for precision in PRECISIONS)):
             found[f"{name} {pipeline} {precision}"] = _memory(extent, pipeline, name, precision)
@@ -57,10 +65,19 @@ def _memory(extent: Extent, pipeline: str, name: str, precision: Precision) -> T
     }
 
 
+def load_ahead(job: Job, paths: tuple[Path, ...]) -> None:
+    """Deliver so many batches that every process which loads has made all that it may before they are asked for."""
+    images = fresh_images(job.pipeline, paths, job.side)
+    batches = images.fetched_ahead + 1
+    with closing(images.batches(_windows(images, batches * job.batch), job.batch)) as deliveries:
+        for _ in deliveries:
+            sleep(PAUSE_S)
+
+
 def growth(extent: Extent) -> Table:
     """Fit how time and peak memory grow: the slope of their logarithms over that of a size, by both pipelines.
 
-    Memory is what a process takes beyond what it has in use before.
+    Memory is what a process takes beyond what it has in use before; beside it, what those have that load for it.
     """
     found: Table = {"blocks": extent.grown.depth, "batch": extent.turn_batch, "side": extent.grown_sides[0]}
     with ExitStack() as stack:
@@ -73,8 +90,8 @@ def growth(extent: Extent) -> Table:
         for what in of_images(extent, jobs[0]):
             tasks = {each: of_images(extent, jobs[0]._replace(pipeline=each))[what] for each in BOTH}
             found[what] = _grown(tasks, processes, extent)
-        scoring: dict[str, dict[int, Task]] = {"fast": {n: partial(score_ns, n) for n in extent.scored_counts}}
-        found["scores over images"] = _grown(scoring, processes, extent)
+        for what, tasks in of_scores(extent).items():
+            found[what] = _grown({"fast": tasks}, processes, extent)
     return found
 
 
@@ -90,6 +107,7 @@ def of_models(extent: Extent, job: Job) -> dict[str, dict[int, Task]]:
     if paths:
         counts = extent.grown_counts
         found["reconstruction over images"] = {n: partial(paint_images_ns, job, paths[:n]) for n in counts}
+        found["step over images"] = {n: partial(step_on_images_ns, job, paths[:n]) for n in extent.loaded_counts}
     return found
 
 
@@ -105,6 +123,28 @@ def of_images(extent: Extent, job: Job) -> dict[str, dict[int, Task]]:
         },
         "loading over batch": {n: partial(batch_ns, job._replace(batch=n), paths) for n in extent.grown_batches},
     }
+
+
+def of_scores(extent: Extent) -> dict[str, dict[int, Task]]:
+    """Return the scoring of maps, by their number and their side."""
+    fewest = extent.scored_counts[0]
+    return {
+        "scores over images": {n: partial(score_ns, n) for n in extent.scored_counts},
+        "scores over side": {n: partial(score_ns, fewest, n) for n in extent.scored_sides},
+    }
+
+
+def step_on_images_ns(job: Job, paths: tuple[Path, ...]) -> int:
+    """Take a step on windows of all the images, loading included, except for what is decoded before training."""
+    images, trained = fresh_images(job.pipeline, paths, job.side), job.model()
+    images.prepare()
+
+    def step() -> None:
+        with closing(images.batches(_windows(images, job.batch), job.batch)) as deliveries:
+            for loaded in deliveries:
+                trained.step(loaded)
+
+    return timed(step)()
 
 
 def paint_images_ns(job: Job, paths: tuple[Path, ...]) -> int:
@@ -132,20 +172,26 @@ def load_ns(job: Job, paths: tuple[Path, ...]) -> int:
 def batch_ns(job: Job, paths: tuple[Path, ...]) -> int:
     """Deliver a batch of windows and cut it out of images that are decoded as far as they are before training."""
     images = prepared_images(job.pipeline, paths, job.side)
-    per_image = math.ceil(job.batch / len(paths))
-    windows = draw_windows(len(paths), per_image, images.form.grid, WINDOW_SIDE, torch.Generator().manual_seed(0))
+    windows = _windows(images, job.batch)
 
     def deliver() -> None:
-        with closing(images.batches(windows.select(slice(job.batch)), job.batch)) as deliveries:
+        with closing(images.batches(windows, job.batch)) as deliveries:
             for loaded in deliveries:
                 PIPELINES[job.pipeline].cut(loaded)
 
     return timed(deliver)()
 
 
-def score_ns(images: int) -> int:
+def _windows(images: Images, count: int) -> Windows:
+    """Draw *count* windows, of as many of the images as there are windows."""
+    per_image = math.ceil(count / len(images))
+    generator = torch.Generator().manual_seed(0)
+    return draw_windows(len(images), per_image, images.form.grid, WINDOW_SIDE, generator).select(slice(count))
+
+
+def score_ns(images: int, side: int = SIDE) -> int:
     """Score the maps of so many images."""
-    maps = made("continuous", images)
+    maps = made("continuous", images, side)
     return timed(lambda: score(maps.maps_ihw, maps.masks_ihw, maps.masks_ihw.any(axis=(1, 2))))()
 
 
@@ -160,8 +206,10 @@ def _grown(tasks: dict[str, dict[int, Task]], processes: dict[str, Apart], exten
     found: Table = {}
     for pipeline, of_size in tasks.items():
         times_s = {size: [ns / 1e9 for ns in rounds.times_ns[f"{pipeline} {size}"]] for size in of_size}
-        peaks_bytes = [processes[pipeline].ask(added_peak, task) for task in of_size.values()]
-        found[pipeline] = fitted(times_s, peaks_bytes)
+        peaks = [processes[pipeline].ask(peak, task) for task in of_size.values()]
+        found[pipeline] = fitted(times_s, [each.own_bytes for each in peaks])
+        if any(each.children_bytes for each in peaks):
+            found[pipeline]["children_bytes"] = [each.children_bytes for each in peaks]
     return found
 
 

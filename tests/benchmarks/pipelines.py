@@ -1,4 +1,4 @@
-"""How near the `fast` pipeline is to what the machine can do, and how far from the `thesis` pipeline.
+"""How near the `fast` pipeline is to what the machine can do, and how far from the `thesis` pipeline and scikit-learn.
 
     OMP_NUM_THREADS=2 BENCH_TEST_DATA=... python -m tests.benchmarks.pipelines [--part step]... [--out FILE.json]
 
@@ -24,6 +24,7 @@ from profiles.environment import cpu_name
 from tests.benchmarks.agreement import agreement
 from tests.benchmarks.extent import Extent, Table, real_images
 from tests.benchmarks.growth import growth, memory
+from tests.benchmarks.scores import scores
 from tests.benchmarks.speed import exposed, image, pipelines, step
 from tests.benchmarks.tables import page
 
@@ -48,6 +49,7 @@ PARTS: dict[str, Part] = {
     "agreement": agreement,
     "memory": memory,
     "growth": growth,
+    "scores": scores,
 }
 
 

@@ -1,30 +1,26 @@
-"""What exact scores cost: ours against scikit-learn's, on the same maps, in turns; memory in processes of their own.
+"""What exact scores cost: ours against scikit-learn's, on the same maps, in turns; the `scores` part.
 
-    python -m tests.benchmarks.scores [MILLIONS_OF_PIXELS]
+    python -m tests.benchmarks.pipelines --part scores --out FILE.json
 
-Both of a pair run in one process, one right after the other, so that what else the machine does meets both; the median
-of the pairs' ratios counts. Memory is what a call has in use at most beyond its inputs.
+Memory is what a call has in use at most beyond its inputs, in a process that scores nothing else.
 """
 
-import sys
-import tracemalloc
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import partial
 from statistics import median
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from harness.scores import auroc, average_precision, score, stand
-from profiles.memory import PeakMemory
+from profiles.ratio import interleave, timed
+from tests.benchmarks.apart import Apart, added_peak
+from tests.benchmarks.extent import Extent, Table
+from tests.benchmarks.speed import as_table
 
 SIDE = 512
-PAIRS = 3
 KINDS = ("continuous", "256 levels", "a third anomalous", "64-bit")
 
 
@@ -35,12 +31,12 @@ class Maps(NamedTuple):
     masks_ihw: NDArray[np.bool_]
 
 
-def made(kind: str, images: int) -> Maps:
+def made(kind: str, images: int, side: int = SIDE) -> Maps:
     """Return maps like those of a run: every other image has a defect, whose pixels are somewhat higher."""
     random = np.random.default_rng(0)
-    masks = np.zeros((images, SIDE, SIDE), dtype=bool)
-    height = 420 if kind == "a third anomalous" else 160
-    masks[::2, 50 : 50 + height, 80 : 80 + height] = True
+    masks = np.zeros((images, side, side), dtype=bool)
+    top, left, height = (side * part // SIDE for part in (50, 80, 420 if kind == "a third anomalous" else 160))
+    masks[::2, top : top + height, left : left + height] = True
     maps = np.square(random.standard_normal(masks.shape, dtype=np.float32))
     maps[masks] *= 2
     if kind == "256 levels":
@@ -49,65 +45,39 @@ def made(kind: str, images: int) -> Maps:
 
 
 CALLS: dict[str, Callable[[Maps], object]] = {
-    "AUROC, ours": lambda it: auroc(stand(it.maps_ihw, it.masks_ihw)),
+    "AUROC": lambda it: auroc(stand(it.maps_ihw, it.masks_ihw)),
     "AUROC, scikit-learn": lambda it: roc_auc_score(it.masks_ihw.ravel(), it.maps_ihw.ravel()),
-    "AP, ours": lambda it: average_precision(stand(it.maps_ihw, it.masks_ihw)),
+    "AP": lambda it: average_precision(stand(it.maps_ihw, it.masks_ihw)),
     "AP, scikit-learn": lambda it: average_precision_score(it.masks_ihw.ravel(), it.maps_ihw.ravel()),
-    "all four, ours": lambda it: score(it.maps_ihw, it.masks_ihw, it.masks_ihw.any(axis=(1, 2))),
+    "all four": lambda it: score(it.maps_ihw, it.masks_ihw, it.masks_ihw.any(axis=(1, 2))),
 }
 
 
-def seconds(kind: str, images: int) -> dict[str, list[float]]:
-    """Time every call so many times, in turns."""
-    maps = made(kind, images)
-    took_s: dict[str, list[float]] = {name: [] for name in CALLS}
-    for _ in range(PAIRS):
-        for name, call in CALLS.items():
-            started_s = perf_counter()
-            call(maps)
-            took_s[name].append(perf_counter() - started_s)
-    return took_s
-
-
-def peaks(kind: str, images: int, name: str) -> tuple[int | None, int]:
-    """Return what a call adds to the process's resident memory at most, and what it has allocated at most."""
-    maps = made(kind, images)
-    memory = PeakMemory(torch.device("cpu"))
-    CALLS[name](maps)
-    peak_bytes = memory.peak_bytes()
-    added_bytes = None if peak_bytes is None else peak_bytes - (memory.in_use_bytes or 0)
-    tracemalloc.start()
-    CALLS[name](maps)
-    allocated_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return added_bytes, allocated_bytes
-
-
-def main() -> None:
-    """Print two tables."""
-    millions = float(sys.argv[1]) if len(sys.argv) > 1 else 16.0
-    images = max(2, round(millions * 2**20 / SIDE**2))
-    print(f"{images} maps of {SIDE} x {SIDE}: {images * SIDE**2:,} pixels; medians of {PAIRS}, in turns")
-    print("| maps | " + " | ".join(f"{name}, s" for name in CALLS) + " | AUROC, times faster | AP, times faster |")
+def scores(extent: Extent) -> Table:
+    """Compare our exact scores with scikit-learn's: how many times as fast, and the peak memory of each."""
+    found: Table = {"pixels": extent.scored_images * SIDE**2}
     for kind in KINDS:
-        took_s = seconds(kind, images)
-        ratios = [
-            median(
-                theirs / ours
-                for theirs, ours in zip(took_s[f"{what}, scikit-learn"], took_s[f"{what}, ours"], strict=True)
-            )
-            for what in ("AUROC", "AP")
-        ]
-        cells = [f"{median(each_s):.3f}" for each_s in took_s.values()] + [f"{ratio:.0f}" for ratio in ratios]
-        print(f"| {kind} | " + " | ".join(cells) + " |", flush=True)
-    print("| maps | call | resident, MiB | allocated, MiB |")
-    for kind in KINDS:
-        for name in CALLS:
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-                added, allocated = fresh.submit(peaks, kind, images, name).result()
-            shown = "not told" if added is None else f"{added / 2**20:.0f}"
-            print(f"| {kind} | {name} | {shown} | {allocated / 2**20:.0f} |", flush=True)
+        maps = made(kind, extent.scored_images)
+        rounds = interleave(
+            {name: timed(partial(call, maps)) for name, call in CALLS.items()},
+            precision=0.1,
+            limit_s=extent.scores_limit_s,
+            least_rounds=6,
+            warmups=0,
+        )
+        del maps
+        with Apart("thesis") as process:  # whose rules of memory are the system's own
+            peaks_bytes = {name: process.ask(peak_bytes, kind, extent.scored_images, name) for name in CALLS}
+        found[kind] = {
+            "auroc_times_as_fast": as_table(rounds.ratio("AUROC, scikit-learn", "AUROC")),
+            "ap_times_as_fast": as_table(rounds.ratio("AP, scikit-learn", "AP")),
+            "time_s": {name: median(times_ns) / 1e9 for name, times_ns in rounds.times_ns.items()},
+            "peak_bytes": peaks_bytes,
+        }
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def peak_bytes(kind: str, images: int, name: str) -> int | None:
+    """Return what a call adds to the process's memory at most."""
+    maps = made(kind, images)
+    return added_peak(partial(CALLS[name], maps))

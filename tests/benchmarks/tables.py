@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tests.benchmarks.extent import MODELS, PRECISIONS, Table
 
 STEP_GOALS = {"float32": 0.85, "bfloat16": 0.60}
+AUROC_GOAL = 10
 IMAGE_GOALS = {"float32": 1.5, "bfloat16": 5.0}
 HEAD = """# The pipelines against each other and the machine
 
@@ -158,6 +159,10 @@ def _memory(found: Table) -> str:
     ]
     head = ("MiB", "model and Adam", "peak of a step", "peak of painting")
     said = f"{found['batch']} windows, {found['side']} pixels; what the process had before is not counted."
+    if "children_bytes" in found:
+        said += (
+            f" The processes that load for `thesis` have {_mebibytes(found['children_bytes'])} MiB in use beside it."
+        )
     return f"{said}\n\n{_table(head, rows, 1)}"
 
 
@@ -169,19 +174,42 @@ def _growth(found: Table) -> str:
             ", ".join(str(size) for size in each["sizes"]),
             ", ".join(f"{1e3 * seconds:.0f}" for seconds in each["time_s"]),
             f"{each['time_slope']:.2f} ({each['time_slopes'][0]:.2f} to {each['time_slopes'][1]:.2f})",
-            ", ".join("not told" if peak is None else f"{peak / 2**20:.0f}" for peak in each["peak_bytes"]),
+            ", ".join(_mebibytes(peak) for peak in each["peak_bytes"]),
             "" if each["peak_slope"] is None else f"{each['peak_slope']:.2f}",
+            ", ".join(_mebibytes(size) for size in each.get("children_bytes", [])),
         )
         for what, by_pipeline in found.items()
         if " over " in what
         for pipeline, each in by_pipeline.items()
     ]
     head = ("what", "pipeline", "sizes", "ms", "slope of time (single rounds)", "peak added, MiB", "slope of peak")
-    sizes = (
-        f"{found['blocks']} blocks; {found['batch']} windows and {found['side']} pixels unless those are what grows."
-    )
-    said = f"{sizes} Memory of the processes that load for `thesis` is not counted."
+    head = (*head, "those that load, MiB")
+    said = f"{found['blocks']} blocks; {found['batch']} windows and {found['side']} pixels unless those are what grows."
     return f"{said}\n\n{_table(head, rows, 2)}"
+
+
+def _scores(found: Table) -> str:
+    rows = [
+        (
+            kind,
+            *(f"{each['time_s'][name]:.3f}" for name in ("AUROC", "AUROC, scikit-learn", "all four")),
+            _ratio(each["auroc_times_as_fast"]),
+            _ratio(each["ap_times_as_fast"]),
+            *(_mebibytes(each["peak_bytes"][name]) for name in ("AUROC", "AUROC, scikit-learn", "all four")),
+        )
+        for kind, each in found.items()
+        if isinstance(each, dict) and "time_s" in each
+    ]
+    head = (
+        *("maps", "AUROC, s", "scikit-learn's, s", "all four scores, s", "AUROC, times as fast", "AP, times as fast"),
+        *("AUROC, MiB", "scikit-learn's, MiB", "all four, MiB"),
+    )
+    said = f"{found['pixels']:,} pixels; goal {AUROC_GOAL} times as fast, with no more memory beyond maps and masks."
+    return f"{said}\n\n{_table(head, rows, 1)}"
+
+
+def _mebibytes(size: int | None) -> str:
+    return "not told" if size is None else f"{size / 2**20:,.0f}"
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
@@ -192,4 +220,5 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "agreement": ("The same numbers", _agreement),
     "memory": ("Peak memory", _memory),
     "growth": ("How it grows", _growth),
+    "scores": ("Exact scores against scikit-learn's", _scores),
 }

@@ -38,6 +38,9 @@ TINY = Extent(
     grown_counts=(1, 2),
     loaded_counts=(1, 2),
     scored_counts=(2, 4),
+    scored_sides=(32, 64),
+    scored_images=2,
+    scores_limit_s=0.1,
     growth_limit_s=0.1,
 )
 
@@ -85,10 +88,14 @@ def test_growth_is_measured_of_both_pipelines_in_every_direction(measured: tuple
     growth = {what: each for what, each in measured[0]["growth"].items() if " over " in what}
     assert {what.removeprefix("msa ").removeprefix("mlsa ") for what in growth} == {
         *(f"{what} over {size}" for what in ("step", "reconstruction") for size in ("batch", "side")),
-        "reconstruction over images",
+        *(f"{what} over images" for what in ("step", "reconstruction")),
         *(f"loading over {size}" for size in ("batch", "side", "images")),
-        "scores over images",
+        *(f"scores over {size}" for size in ("side", "images")),
     }
+    for what in ("msa step over images", "loading over images"):
+        assert all(found > 2**20 for found in growth[what]["thesis"]["children_bytes"])
+        assert "children_bytes" not in growth[what]["fast"]
+    assert measured[0]["memory"]["children_bytes"] > 2**20
     assert all(set(each) == {"thesis", "fast"} for what, each in growth.items() if not what.startswith("scores"))
 
 

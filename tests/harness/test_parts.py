@@ -15,9 +15,10 @@ from harness.categories import kind_of, mvtec_ad
 from harness.cost import forward_flops
 from harness.dataset import LabelledImage
 from harness.directory import RunDirectory, write_atomically
-from harness.evaluation import Evaluated, spread_over_defects
+from harness.evaluation import Evaluated
 from harness.pictures import save_samples
 from harness.progress import Reporter, duration
+from harness.samples import Samples, spread_over_defects
 from harness.seeding import generator_for, seed_for
 from models.transformer import ModelConfig
 from profiles.errors import RunDirectoryError
@@ -134,14 +135,21 @@ def test_the_worst_and_the_best_image_are_kept_first(tmp_path: Path) -> None:
         path = tmp_path / f"{place}.png"
         Image.new("RGB", (8, 8)).save(path)
         images.append(LabelledImage(path, defect, None if defect == "good" else path))
-    found = save_samples(Evaluated(tuple(images), maps, masks, np.zeros((5, 3, 8, 8), dtype=np.uint8)), 3, tmp_path)
+    samples, most = Samples(images, 1), 0
+    for index, (map_hw, mask_hw) in enumerate(zip(maps, masks, strict=True)):
+        samples.rate(index, map_hw, mask_hw)
+        samples.keep(index, torch.full((3, 8, 8), index, dtype=torch.uint8), torch.full((3, 8, 8), 2.0 * index / 255))
+        most = max(most, len(samples.pictures))
+    assert most == 3 == len(samples.pictures)
+    found = save_samples(Evaluated(tuple(images), maps, masks, samples), 3, tmp_path)
     assert [(sample.image, sample.role) for sample in found] == [
         ("hole/3.png", "worst"), ("cut/2.png", "best"), ("good/0.png", "sample"),
     ]  # fmt: skip
     assert found[0].segmentation_auroc is not None
     assert found[0].segmentation_auroc < 10.0
     assert (found[1].segmentation_auroc, found[2].segmentation_auroc) == (100.0, None)
-    assert (tmp_path / "hole-3.png").is_file()
+    shown_hwc = np.asarray(Image.open(tmp_path / "hole-3.png"))
+    assert (shown_hwc[0, 0, 0], shown_hwc[0, -1 - 8 - 4, 0]) == (3, 6)  # image and reconstruction
 
 
 def test_the_published_facts_are_those_of_fifteen_categories() -> None:

@@ -5,6 +5,9 @@ import os
 import pickle
 import re
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -300,6 +303,28 @@ def test_signals_are_left_to_the_training(generated: Path, monkeypatch: pytest.M
     monkeypatch.setattr(thesis, "read_image", signalled)
     windows = draw_windows(2, 3, (4, 4), 3, torch.Generator().manual_seed(0))
     assert len(list(images_of(generated).batches(windows, 2))) == 3
+
+
+def test_a_process_that_leaves_a_loader_open_ends(generated: Path) -> None:
+    """Python ends the children that are left by SIGTERM, and waits for them."""
+    program = f"""
+import torch
+from pathlib import Path
+from models.windows import draw_windows
+from tests.harness.test_pipelines import images_of
+images = images_of(Path({str(generated)!r}))
+left = images.batches(draw_windows(len(images), 600, images.form.grid, 3, torch.Generator().manual_seed(0)), 2)
+next(left)
+print("delivered", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"delivered\n"
+        try:
+            assert process.wait(timeout=20) == 0
+        finally:
+            with suppress(ProcessLookupError):  # whatever is left of it
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @given(st.data())
