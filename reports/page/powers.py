@@ -28,7 +28,8 @@ def powers_table(cells: tuple[Cell, ...], who: Identity) -> Table | None:
     )
     detail = (
         "Means over the points of the picture (n), each the mean of one stretch of time; IQR is over those points. "
-        f"Every sample is in the cell's telemetry.csv. {count(len(body), 'row')}; {who.shared}."
+        "The cell's telemetry.csv holds each sample; of a long run, one row for as many as its column samples says. "
+        f"{count(len(body), 'row')}; {who.shared}."
     )
     return Table("powers", "Power and utilisation by phase", columns, body, detail)
 
