@@ -109,7 +109,7 @@ def energy_doubts(tables: Tables) -> Iterator[str]:
     touched: dict[tuple[str, str], list[str]] = {}
     for row in tables.energy_rows():
         for text in filter(None, row.caveats.split("; ")):
-            plain = re.sub(r" in \d+ of \d+ samples", "", text)
+            plain = re.sub(r" in \d+ of \d+ readings", "", text)
             touched.setdefault((row.device, plain), []).append(f"{row.phase} {row.epoch}")
     for (device, text), where in touched.items():
         more = f" and {len(where) - SAID} more; see energy.csv" if len(where) > SAID else ""

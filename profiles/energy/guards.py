@@ -9,16 +9,20 @@ CHANGES = 8
 
 
 class Standing:
-    """What is asked only now and then, and stands until it is asked again: the device's limits, who else is on it."""
+    """What is asked only now and then, and stands until then: what slows the device, its limits, who else is on it."""
 
     def __init__(self) -> None:
         self.foreign = 0
+        self.throttle: tuple[str, ...] | None = None
         self._power_w: float | None = None
         self._clock_mhz: float | None = None
+        self._clock_set: bool | None = None
 
     def changes(self, reading: Reading) -> list[str]:
         """Take note of a reading; return which limits changed since the last one that told."""
         told = []
+        if reading.fresh:
+            self.throttle = reading.throttle
         if reading.foreign_processes is not None:
             self.foreign = reading.foreign_processes
         if reading.power_limit_w is not None:
@@ -29,6 +33,10 @@ class Standing:
             if self._clock_mhz not in {None, reading.clock_limit_mhz}:
                 told.append(f"clock limit changed from {self._clock_mhz:g} MHz to {reading.clock_limit_mhz:g} MHz")
             self._clock_mhz = reading.clock_limit_mhz
+        if reading.clock_set is not None:
+            if self._clock_set not in {None, reading.clock_set}:
+                told.append(f"clock limit changed: a set clock {'holds' if reading.clock_set else 'no longer holds'}")
+            self._clock_set = reading.clock_set
         return told
 
 
@@ -36,14 +44,14 @@ class Tally:
     """What was met during one phase; between phases, during none.
 
     Args:
-        foreign: foreign processes that were on the device when it began.
+        standing: what stood when it began.
 
     """
 
-    def __init__(self, foreign: int = 0) -> None:
-        self._samples = 0
-        self._throttles: Counter[str] = Counter()
-        self._foreign = foreign
+    def __init__(self, standing: Standing) -> None:
+        self._readings = int(standing.throttle is not None)  # of what slows the device
+        self._throttles = Counter(standing.throttle or ())
+        self._foreign = standing.foreign
         self._utilizations = 0
         self._utilization_pct = 0.0
         self._changes: list[str] = []
@@ -52,8 +60,9 @@ class Tally:
 
     def add(self, reading: Reading, changes: list[str]) -> None:
         """Count one sample."""
-        self._samples += 1
-        self._throttles.update(reading.throttle or ())
+        if reading.fresh and reading.throttle is not None:
+            self._readings += 1
+            self._throttles.update(reading.throttle)
         self._foreign = max(self._foreign, reading.foreign_processes or 0)
         if reading.utilization_pct is not None:
             self._utilizations += 1
@@ -70,7 +79,7 @@ class Tally:
     def caveats(self) -> list[str]:
         """Return what a reader must know before believing the phase's numbers."""
         said = [
-            f"throttled ({reason}) in {count} of {self._samples} samples"
+            f"throttled ({reason}) in {count} of {self._readings} readings"
             for reason, count in sorted(self._throttles.items())
         ]
         if self._foreign:

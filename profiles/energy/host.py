@@ -47,15 +47,15 @@ class Host:
         self.name = name
         self._packages, self.why_no_energy = packages(powercap)
         self._due_ns = 0
-        self._held: tuple[float, int] = (0.0, 0)
-        psutil.cpu_percent()  # the first answer is about no time and means nothing
+        self._held: tuple[float | None, int] = (None, 0)
+        self._times_s: tuple[float, float] | None = None
 
     def read(self, now_ns: int) -> Reading:
         """Ask for energy, and once a second for everything else; its answers stand until then."""
         energy_j = self._counter_j()
         if now_ns >= self._due_ns:
             self._due_ns = now_ns + ROUND_NS
-            self._held = psutil.cpu_percent(), int(psutil.virtual_memory().used)
+            self._held = self._load_pct(), int(psutil.virtual_memory().used)
         utilization_pct, memory_bytes = self._held
         return Reading(
             energy_j=energy_j,
@@ -68,6 +68,18 @@ class Host:
         """Ask for the counter alone."""
         return Reading(energy_j=self._counter_j())
 
+    def _load_pct(self) -> float | None:
+        """Return how busy the processors were since it was last asked; the first time it is not known.
+
+        `psutil.cpu_percent` remembers for each thread of its own when it was last asked, and answers 0 the first time.
+        """
+        before_s, now_s = self._times_s, _processor_times_s()
+        self._times_s = now_s
+        if before_s is None or now_s[1] <= before_s[1]:
+            return None
+        share = (now_s[0] - before_s[0]) / (now_s[1] - before_s[1])
+        return round(100 * min(max(share, 0.0), 1.0), 1)
+
     def _counter_j(self) -> float | None:
         """Return the joules of all packages together, counted from some moment on."""
         if not self._packages:
@@ -77,6 +89,13 @@ class Host:
         except OSError as error:
             self.why_no_energy = f"{error.filename}: {error.strerror}"
             return None
+
+
+def _processor_times_s() -> tuple[float, float]:
+    """Return the seconds in which processors were busy, and all of their seconds, since the machine was started."""
+    times_s = psutil.cpu_times()
+    all_s = sum(times_s) - getattr(times_s, "guest", 0.0) - getattr(times_s, "guest_nice", 0.0)  # within user and nice
+    return all_s - times_s.idle - getattr(times_s, "iowait", 0.0), all_s
 
 
 def packages(powercap: Path = POWERCAP) -> tuple[list[Package], str]:

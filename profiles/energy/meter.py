@@ -28,10 +28,10 @@ BUSY_PCT = 5
 class Stretch:
     """A time whose energy is asked for: a phase, or as much of it as ran at once; or the idle time before the run."""
 
-    def __init__(self, start_ns: int, curves: tuple[EnergyCurve, ...], foreign: int) -> None:
+    def __init__(self, start_ns: int, curves: tuple[EnergyCurve, ...], standing: Standing) -> None:
         self.start_ns = start_ns
         self.end_ns: int | None = None
-        self.tally = Tally(foreign)
+        self.tally = Tally(standing)
         self._curves = curves
         self._starts = [curve.ask(start_ns) for curve in curves]
         self._ends: list[Moment] = []
@@ -80,6 +80,7 @@ class DeviceMeter:
         self._move: Move | None = None
         self._only_average = False
         self._known: set[str] = set()
+        self._answers = False
         self._standing = Standing()
         self._between: list[str] = []
         self._current: Stretch | None = None
@@ -98,8 +99,8 @@ class DeviceMeter:
 
     def sampled(self, now_ns: int, reading: Reading) -> None:
         """Take a whole sample, likewise."""
-        self.answered = True
         self._heard.append((now_ns, reading, self._watch(now_ns, reading), True))
+        self.answered = self.answered or reading.power_w is not None or reading.energy_j is None
 
     def digest(self) -> None:
         """Make of what was heard what it means: every second, and before anything begins, ends or is asked."""
@@ -115,7 +116,7 @@ class DeviceMeter:
     def idle_begins(self, start_ns: int) -> None:
         """Begin to measure the idle device."""
         with self._digested():
-            self._current = self._idle = Stretch(start_ns, (self._counter, self._trapezoid), self._standing.foreign)
+            self._current = self._idle = Stretch(start_ns, (self._counter, self._trapezoid), self._standing)
 
     def idle_ends(self, end_ns: int) -> None:
         """End it."""
@@ -132,7 +133,7 @@ class DeviceMeter:
     def phase_begins(self, phase: Phase, epoch: int, start_ns: int) -> None:
         """Begin a phase, or what is left of it after an interruption."""
         with self._digested():
-            self._current = Stretch(start_ns, (self._counter, self._trapezoid), self._standing.foreign)
+            self._current = Stretch(start_ns, (self._counter, self._trapezoid), self._standing)
             self._current_name = phase, epoch
 
     def phase_ends(self, end_ns: int) -> None:
@@ -169,7 +170,8 @@ class DeviceMeter:
         """Return what a reader of every number of this device must know."""
         names: dict[tuple[str, str], list[str]] = {}
         for name, why in self.why.items():
-            names.setdefault((" at times" if name in self._known else "", why), []).append(name)
+            known = name in self._known or (name == "device" and self._answers)
+            names.setdefault((" at times" if known else "", why), []).append(name)
         said = [f"{self.device}: {', '.join(of)} unavailable{when} ({why})" for (when, why), of in names.items()]
         if self._idle is None or not self._known & {"energy_j", "power_w"}:
             return said  # no power at all: nothing more can be said of that of the idle device
@@ -212,7 +214,9 @@ class DeviceMeter:
     def _watch(self, now_ns: int, reading: Reading) -> Move | None:
         if reading.energy_j is not None:
             self._counts = True
-            return self._counter_watch.look(now_ns, reading.energy_j)
+            move = self._counter_watch.look(now_ns, reading.energy_j)
+            self.answered = self.answered or move is not None  # energy is told from a first movement on
+            return move
         if reading.power_w is not None and not self._counts:
             self._power_watch.look(now_ns, reading.power_w)
         else:
@@ -243,6 +247,7 @@ class DeviceMeter:
             self._observe_power(now_ns, reading)
         self._give_up(now_ns, reading)
         self.why |= reading.why
+        self._answers = self._answers or "device" not in reading.why
         self._known |= {name for name, value in zip(Reading._fields, reading, strict=True) if value is not None}
         changes = self._between + self._standing.changes(reading)
         if self._current is not None:

@@ -4,14 +4,13 @@ Each question is put on its own, so that a board which does not know one answer 
 the kind "never on this board" is not asked for again; any other failure is, so that a board may come back.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pynvml
 
+from profiles.energy.processes import UNSEEN, foreign
 from profiles.energy.readings import Reading
 from profiles.record import PowerSource
 
@@ -26,11 +25,14 @@ SELDOM_PCIE = 10
 """Of so many rounds one asks for limits and processes, which change seldom, and for traffic, which the driver counts
 for 20 ms, twice, while the asking thread waits."""
 
+SHARED = "the board is cut into MIG instances, and NVML tells it of the whole board only"
+
+INSTANT_UP_TO = (8, 0)
+"""The compute capability of GA100: `nvmlDeviceGetPowerUsage` is instant up to it, and averaged over 1 s beyond."""
+
 LARGEST_W = 10_000
 LIMITS = 4
 """A power above so many times the limit is no power; boards exceed theirs for milliseconds, but not by as much."""
-
-_INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 
 _NEVER = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
@@ -80,6 +82,8 @@ class NvmlBoard:
         self._refused: set[tuple[str, int]] = set()
         self._why: dict[str, str] = {}
         self._limit_w: float | None = None
+        self._clock_set: bool | None = None
+        self._usage: PowerSource | None = None
         self._due_ns = 0
         self._rounds = 0
         self._held: dict[str, Any] = {}
@@ -98,16 +102,24 @@ class NvmlBoard:
         )
 
     def read(self, now_ns: int) -> Reading:
-        """Ask energy and power, and once a second everything else; its answers stand until then."""
+        """Ask energy and power, and once a second everything else; its answers stand until then.
+
+        A device that could not be found is looked for once a second, too.
+        """
+        fresh = now_ns >= self._due_ns
+        if fresh:
+            self._due_ns, self._closed = now_ns + ROUND_NS, ""
         if not self._opened():
             return Reading(why={"device": self._closed})
         meter = self._meter()
-        if now_ns >= self._due_ns:
-            self._due_ns = now_ns + ROUND_NS
-            due = ((name, questions) for name, seldom, questions in self._questions if self._rounds % seldom == 0)
-            self._held = {name: self._ask(name, *questions) for name, questions in due}
-            self._rounds += 1
-        return Reading(*meter, **self._held, why=self._why)
+        if fresh:
+            self._ask_round()
+        return Reading(*meter, **self._held, clock_set=self._clock_set, fresh=fresh, why=self._why)
+
+    def _ask_round(self) -> None:
+        due = ((name, questions) for name, seldom, questions in self._questions if self._rounds % seldom == 0)
+        self._held = {name: self._ask(name, *questions) for name, questions in due}
+        self._rounds += 1
 
     def read_meter(self) -> Reading:
         """Ask for energy and power alone."""
@@ -122,7 +134,7 @@ class NvmlBoard:
         return self._ask("clock_limit_mhz", self._highest_mhz) if self._opened() else None
 
     def _opened(self) -> bool:
-        """Find the device, once; whether there is one."""
+        """Find the device, unless that was tried in vain; whether there is one."""
         if self._handle is None and not self._closed:
             try:
                 self._open()
@@ -138,9 +150,10 @@ class NvmlBoard:
         except (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument):
             instance = pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{self._uuid}")
             board = pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(instance)
-        with suppress(pynvml.NVMLError):  # boards without instances do not know the question
-            if pynvml.nvmlDeviceGetMigMode(board)[0]:
-                self._shared = "the board is cut into MIG instances, and NVML tells it of the whole board only"
+            self._shared = SHARED
+        else:
+            with suppress(pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound):  # no board with instances
+                self._shared = SHARED if pynvml.nvmlDeviceGetMigMode(board)[0] else ""
         self._board, self._handle = board, instance
 
     def _ask(self, column: str, *questions: Callable[[], T]) -> T | None:
@@ -177,7 +190,7 @@ class NvmlBoard:
             except (pynvml.NVMLError, _UnusableError):
                 self._together = False
         energy_j = self._ask("energy_j", self._counter_j)
-        power_w, source = self._ask("power_w", self._instant_w, self._average_w) or (None, None)
+        power_w, source = self._ask("power_w", self._instant_w, self._usage_w) or (None, None)
         return energy_j, power_w, source
 
     def _energy_and_power(self) -> tuple[float, float, PowerSource]:
@@ -200,9 +213,18 @@ class NvmlBoard:
         (power,) = self._fields(pynvml.NVML_FI_DEV_POWER_INSTANT)
         return self._plausible_w(power.uiVal), "instant"
 
-    def _average_w(self) -> tuple[float, PowerSource]:
+    def _usage_w(self) -> tuple[float, PowerSource]:
         self._refuse_shared()
-        return self._plausible_w(pynvml.nvmlDeviceGetPowerUsage(self._board)), "average"
+        return self._plausible_w(pynvml.nvmlDeviceGetPowerUsage(self._board)), self._usage_source()
+
+    def _usage_source(self) -> PowerSource:
+        """Return what kind of power the board's usage is; where it does not tell its kind, it may be averaged."""
+        if self._usage is None:
+            self._usage = "average"
+            with suppress(pynvml.NVMLError):
+                capability = tuple(pynvml.nvmlDeviceGetCudaComputeCapability(self._board))
+                self._usage = "instant" if capability <= INSTANT_UP_TO else "average"
+        return self._usage
 
     def _plausible_w(self, power_mw: int) -> float:
         power_w, largest_w = power_mw / 1000, LIMITS * self._limit_w if self._limit_w else LARGEST_W
@@ -230,10 +252,17 @@ class NvmlBoard:
         return float(pynvml.nvmlDeviceGetClockInfo(self._board, kind))
 
     def _throttle(self) -> tuple[str, ...]:
-        return _words(pynvml.nvmlDeviceGetCurrentClocksEventReasons(self._board))
+        return self._slowed(pynvml.nvmlDeviceGetCurrentClocksEventReasons(self._board))
 
     def _throttle_old(self) -> tuple[str, ...]:
-        return _words(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._board))
+        return self._slowed(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._board))
+
+    def _slowed(self, reasons: int) -> tuple[str, ...]:
+        """Return what slows the device down; note whether a set clock does, which shows where nothing else does."""
+        words = tuple(word for bit, word in _THROTTLES.items() if reasons & bit)
+        if not words and not reasons & pynvml.nvmlClocksEventReasonGpuIdle:
+            self._clock_set = bool(reasons & pynvml.nvmlClocksEventReasonApplicationsClocksSetting)
+        return words
 
     def _enforced_limit_w(self) -> float:
         self._limit_w = float(pynvml.nvmlDeviceGetEnforcedPowerLimit(self._board)) / 1000
@@ -253,30 +282,8 @@ class NvmlBoard:
         return float(pynvml.nvmlDeviceGetPcieThroughput(self._board, direction)) * 1000  # told in KB/s
 
     def _foreign_processes(self) -> int:
-        """Count the processes on the device that are not ours; see `_foreign`."""
-        return _foreign({process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle)})
-
-
-def _words(reasons: int) -> tuple[str, ...]:
-    return tuple(word for bit, word in _THROTTLES.items() if reasons & bit)
-
-
-def _foreign(pids: set[int]) -> int:
-    """Count those that are not this process.
-
-    The driver names processes as the whole machine sees them. In a container this process has another name, and is
-    not known for its own: of two or more, all but one are foreign; of one, nothing can be said.
-    """
-    if os.getpid() in pids or _sees_all_processes():
-        return len(pids - {os.getpid()})
-    if len(pids) > 1:
-        return len(pids) - 1
-    message = "process numbers are those of a container, so the one of this run is not known"
-    raise _UnusableError(message)
-
-
-def _sees_all_processes() -> bool:
-    try:
-        return Path("/proc/self/ns/pid").readlink().name == _INITIAL_PID_NAMESPACE
-    except OSError:  # no such thing here: then there are no containers either
-        return True
+        """Count the processes on the device that are not ours; see `foreign`."""
+        found = foreign({process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle)})
+        if found is None:
+            raise _UnusableError(UNSEEN)
+        return found

@@ -9,7 +9,9 @@ from profiles.record import PowerSource
 class Reading(NamedTuple):
     """A device's answers, in the units and under the names of `TelemetryRow`; what is absent is unknown, never 0.
 
-    `throttle` holds what slows the device down, and is empty where nothing does. `why` says, per column, why it is
+    `throttle` holds what slows the device down, and is empty where nothing does; `clock_set` says whether a clock that
+    was set held the device's own down, when it was last neither idle nor throttled. `fresh` says that all but energy
+    and power was asked for this reading and is not the answer of an earlier one. `why` says, per column, why it is
     unknown; a column that is absent from both was not asked this time.
     """
 
@@ -27,6 +29,8 @@ class Reading(NamedTuple):
     pcie_rx_bytes_per_s: float | None = None
     pcie_tx_bytes_per_s: float | None = None
     foreign_processes: int | None = None
+    clock_set: bool | None = None
+    fresh: bool = True
     why: Mapping[str, str] = {}
 
 

@@ -35,7 +35,12 @@ class TelemetryConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    period_ms: int = Field(default=100, ge=10, le=1000, description="milliseconds between two samples of a device")
+    period_ms: int = Field(
+        default=100,
+        ge=10,
+        le=1000,
+        description="milliseconds between two samples of energy and power; the rest is read once a second",
+    )
     idle_s: float = Field(
         default=2.0, ge=0, le=600, allow_inf_nan=False, description="seconds of idle power measured before; 0: none"
     )

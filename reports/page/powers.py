@@ -26,7 +26,8 @@ def powers_table(cells: tuple[Cell, ...], who: Identity) -> Table | None:
         Column("Used", "%, most", numeric=True),
     )
     detail = (
-        "Mean, IQR and most are of the samples (n) that fell into the phase; all are in the cell's telemetry.csv. "
+        "Mean, IQR and most are of the samples (n) that fell into the phase, which are the rows of the cell's telemetry.csv; "
+        "of a long run, one row for as many as its column samples says. "
         f"{count(len(body), 'row')}; {who.shared}."
     )
     return Table("powers", "Power and utilisation by phase", columns, body, detail)

@@ -48,6 +48,7 @@ def read_telemetry(folder: Path) -> Telemetry:
         rows = pd.read_csv(folder / "telemetry.csv", usecols=_COLUMNS, na_values=[""], keep_default_na=False)
         rows = rows.astype({"time_s": float, "device": str, "power_w": float, "utilization_pct": float})
         phases = pd.read_csv(folder / "energy.csv", usecols=["phase", "device", "start_s", "wall_s"])
+        phases = phases.dropna(subset=["start_s"])  # of a phase that a killed process ran, nobody knows when it was
         phases = phases.astype({"phase": str, "device": str, "start_s": float, "wall_s": float})
     except FileNotFoundError as error:
         return Telemetry((), (), f"{Path(error.filename).name} is missing")

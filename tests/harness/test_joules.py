@@ -100,10 +100,10 @@ def test_each_phase_and_device_has_its_own_total(tmp_path: Path) -> None:
 
 def test_a_caveat_names_the_epochs_it_touches(tmp_path: Path) -> None:
     throttled = [
-        row("train", epoch, 1.0, caveats=f"throttled (power_cap) in {epoch} of 80 samples") for epoch in range(7)
+        row("train", epoch, 1.0, caveats=f"throttled (power_cap) in {epoch} of 80 readings") for epoch in range(7)
     ]
     other = row(
-        "validation", 1, 1.0, caveats="throttled (power_cap) in 1 of 9 samples; 2 foreign process(es) on the device"
+        "validation", 1, 1.0, caveats="throttled (power_cap) in 1 of 9 readings; 2 foreign process(es) on the device"
     )
     said = list(energy_doubts(tables(tmp_path, *throttled, other)))
     assert said == [

@@ -25,5 +25,16 @@ def test_training_and_validation_are_one_band_and_a_gap_ends_it(build: Build) ->
     assert (bands[1].start_s, bands[1].stop_s) == (pytest.approx(42.0), pytest.approx(54.0))
 
 
+def test_a_phase_of_which_nobody_knows_when_it_was_has_no_band(build: Build) -> None:
+    folder = write_telemetry(build(Spec()), Spec())
+    bands = read_telemetry(folder).bands
+    path = folder / "energy.csv"
+    columns = path.read_text().splitlines()[0].split(",")
+    lost = {"phase": "train", "epoch": "9", "device": "cuda:0", "wall_s": "3.0", "reason": "lost in a kill"}
+    with path.open("a") as file:
+        file.write(",".join(lost.get(column, "") for column in columns) + "\n")
+    assert read_telemetry(folder).bands == bands
+
+
 def test_a_cell_without_samples_says_why(tmp_path: Path) -> None:
     assert read_telemetry(tmp_path).why == "telemetry.csv is missing"

@@ -8,13 +8,15 @@
      instant=1             whether the field of instant power exists; GetPowerUsage is always there
      garbage=0             whether every power read is 4294967 W instead
      counter_ms=100        how often the energy counter moves; 0: there is none
-     utilization=50  throttle=0 (bits)  pids=1,2,...
+     capability=9.0        the compute capability
+     utilization=50  throttle=0 (bits; 4:S:2: others from second S on)  pids=1,2,...
      limit_w=300:S:200     the enforced power limit, and another from second S on
      clock_mhz=2100:S:1500 the highest clock, likewise
-     mig=0                 whether the board is cut into instances
+     mig=0                 whether the board is cut into instances; mig_told=0: it does not say so when asked
      lost_after=N          calls that are answered before the board is lost; hang_after=N: before a call hangs
      back_after=N          calls after which a lost board answers again
      driver=1              0: there is no driver
+     init_fails=0          how many attempts to open the library fail before one succeeds
      init_ms=0             how long the library takes to open
      call_us=0             how long every call takes, computing, as a driver does
      clock=real            or virtual: time passes only by stand_in_set_ns
@@ -29,7 +31,7 @@
 #include <unistd.h>
 
 enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
-       DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15 };
+       DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15, UNKNOWN = 999 };
 
 typedef struct { int index, instance; } device;
 static device boards[8], instances[8];
@@ -122,7 +124,9 @@ static int called(void) {
 
 int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
+    static int failed;
     if (!number("driver", 1)) return DRIVER_NOT_LOADED;
+    if (failed++ < number("init_fails", 0)) return UNKNOWN;
     usleep(number("init_ms", 0) * 1000);
     if (!counted_from_ns) counted_from_ns = is_virtual() ? 0 : now_ns();
     for (int i = 0; i < 8; i++) boards[i] = (device){i, 0}, instances[i] = (device){i, 1};
@@ -138,6 +142,7 @@ const char *nvmlErrorString(int e) {
         case DRIVER_NOT_LOADED: return "Driver Not Loaded";
         case GPU_IS_LOST: return "GPU is lost";
         case INVALID_ARGUMENT: return "Invalid Argument";
+        case UNKNOWN: return "Unknown Error";
         default: return "Some Error";
     }
 }
@@ -159,7 +164,16 @@ int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device *of, device **handle) {
 }
 int nvmlDeviceGetMigMode(device *d, unsigned *current, unsigned *pending) {
     (void)d;
+    if (!number("mig_told", 1)) return UNKNOWN;
     *current = *pending = number("mig", 0) != 0;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCudaComputeCapability(device *d, int *major, int *minor) {
+    const char *text = script("capability");
+    (void)d;
+    *major = 9, *minor = 0;
+    if (text) sscanf(text, "%d.%d", major, minor);
     return SUCCESS;
 }
 
@@ -199,14 +213,14 @@ int nvmlDeviceGetMemoryInfo_v2(device *d, unsigned char *memory) {
 int nvmlDeviceGetTemperatureV(device *d, int *t) { (void)d; ANSWER(t[2] = 61); }
 int nvmlDeviceGetCurrentClocksEventReasons(device *d, unsigned long long *bits) {
     (void)d;
-    ANSWER(*bits = number("throttle", 0));
+    ANSWER(*bits = limit("throttle", 0));
 }
 #endif
 int nvmlDeviceGetMemoryInfo(device *d, unsigned long long *memory) { (void)d; ANSWER(memory[2] = 7ull << 30); }
 int nvmlDeviceGetTemperature(device *d, int sensor, unsigned *t) { (void)d, (void)sensor; ANSWER(*t = 61); }
 int nvmlDeviceGetCurrentClocksThrottleReasons(device *d, unsigned long long *bits) {
     (void)d;
-    ANSWER(*bits = number("throttle", 0));
+    ANSWER(*bits = limit("throttle", 0));
 }
 int nvmlDeviceGetUtilizationRates(device *d, unsigned *rates) {
     if (d->instance) return NOT_SUPPORTED;

@@ -1,4 +1,8 @@
+import os
+import time
+from collections import namedtuple
 from pathlib import Path
+from threading import Event, Thread
 
 import psutil
 import pytest
@@ -41,17 +45,39 @@ def test_a_kernel_without_counter_says_so(tmp_path: Path) -> None:
     reading = Host(powercap=tmp_path).read(0)
     assert reading.energy_j is None
     assert reading.why["energy_j"] == "the kernel exposes no RAPL counter"
-    assert reading.utilization_pct is not None
-    assert 0 <= reading.utilization_pct <= 100
+    assert reading.utilization_pct is None  # of no time yet
     assert reading.memory_bytes is not None
     assert reading.memory_bytes > 1 << 20
 
 
 def test_load_and_memory_are_asked_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host, answers = Host(powercap=tmp_path), iter([10.0, 20.0, 30.0])
-    monkeypatch.setattr(psutil, "cpu_percent", lambda: next(answers))
+    host, answers = Host(powercap=tmp_path), iter([(5.0, 5.0, 3.0), (6.0, 14.0, 3.0), (9.0, 21.0, 8.0)])
+    times = namedtuple("times", ("user", "idle", "iowait"))  # noqa: PYI024 - as psutil's are
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times(*next(answers)))
     told = [host.read(now_ns).utilization_pct for now_ns in range(0, 3 * S, S // 10)]
-    assert told == [10.0] * 10 + [20.0] * 10 + [30.0] * 10
+    assert told == [None] * 10 + [10.0] * 10 + [20.0] * 10
+
+
+def test_a_thread_that_asks_for_the_load_is_told_it_from_its_second_answer_on(tmp_path: Path) -> None:
+    host, told, over = Host(powercap=tmp_path), [], Event()
+
+    def compute() -> None:
+        while not over.is_set():
+            sum(range(1000))
+
+    def ask() -> None:
+        for now_ns in (0, S):
+            told.append(host.read(now_ns).utilization_pct)
+            time.sleep(0.5)
+
+    computing, asking = Thread(target=compute), Thread(target=ask)
+    computing.start()
+    asking.start()
+    asking.join()
+    over.set()
+    computing.join()
+    assert told[0] is None
+    assert 100 >= told[1] > 10 / (os.cpu_count() or 1)  # one processor at least is busy
 
 
 def test_a_counter_for_other_users_only_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pynvml
 import pytest
 
-from profiles.energy import nvml
+from profiles.energy import nvml, processes
 from profiles.record import TelemetryRow
 from tests.profiles.energy.conftest import Play
 
@@ -54,6 +55,9 @@ def test_what_kind_of_power_it_is_is_recorded(play: Play, tmp_path: Path) -> Non
     for script, driver, source in (
         ("", "new", "instant"),
         ("instant=0", "new", "average"),
+        ("instant=0 capability=8.6", "new", "average"),
+        ("instant=0 capability=8.0", "new", "instant"),
+        ("capability=7.0", "old", "instant"),
         ("", "old", "average"),
     ):
         (tmp_path / "telemetry.csv").unlink(missing_ok=True)
@@ -176,6 +180,7 @@ def test_a_driver_that_hangs_holds_up_nothing_for_long(play: Play, calls: int) -
         ("driver=0", "new", "NVML: Driver Not Loaded"),
         ("", "none", "NVML: NVML Shared Library Not Found"),
         ("boards=0", "new", "NVML: Not Found"),
+        ("mig=1 mig_told=0", "new", "the board is cut into MIG instances, and NVML tells it of the whole board only"),
         ("mig=1", "new", "the board is cut into MIG instances, and NVML tells it of the whole board only"),
         ("counter_ms=0 garbage=1", "new", "NVML: Not Supported; the board says 4.29497e+06 W, which is not within 0"),
     ],
@@ -228,7 +233,7 @@ def test_each_board_has_its_own_rows(play: Play, tmp_path: Path) -> None:
 def test_throttling_strangers_and_a_changed_limit_are_caveats_of_the_phases_they_touch(play: Play) -> None:
     (row,) = play("clock=virtual throttle=8 pids=own,77,78 limit_w=300:7:250", "phases", 5, 10)["rows"]
     assert row["caveats"].split("; ") == [
-        "throttled (hardware_slowdown) in 50 of 50 samples",
+        "throttled (hardware_slowdown) in 6 of 6 readings",
         "2 foreign process(es) on the device",
         "power limit changed from 300 W to 250 W",
     ]
@@ -236,6 +241,33 @@ def test_throttling_strangers_and_a_changed_limit_are_caveats_of_the_phases_they
     assert row["caveats"] == "clock limit changed from 2100 MHz to 1500 MHz"
     (row,) = play("clock=virtual throttle=3 pids=own", "phases", 8, 10)["rows"]
     assert row["caveats"] == ""  # idle, or set to a clock, is not throttled
+
+
+@pytest.mark.parametrize(
+    ("throttle", "caveats"),
+    [
+        ("0:7:2", "clock limit changed: a set clock holds"),
+        ("2:7:0", "clock limit changed: a set clock no longer holds"),
+        ("2:7:1", ""),  # idle: whether a set clock would hold it does not show
+        ("2:7:6", "throttled (power_cap) in 3 of 6 readings"),
+    ],
+)
+def test_a_clock_that_is_set_in_the_middle_is_a_changed_limit(play: Play, throttle: str, caveats: str) -> None:
+    (row,) = play(f"clock=virtual throttle={throttle} pids=own", "phases", 5, 10)["rows"]
+    assert row["caveats"] == caveats
+
+
+def test_throttling_is_a_caveat_also_of_a_phase_in_which_nobody_asked(play: Play) -> None:
+    (row,) = play("clock=virtual throttle=8 pids=own", "phases", 5.2, 5.25)["rows"]
+    assert row["caveats"] == "throttled (hardware_slowdown) in 1 of 1 readings"
+
+
+def test_a_driver_that_fails_in_passing_is_asked_again(play: Play) -> None:
+    played = play("clock=virtual power=150 init_fails=4", "phases", 1, 2, 10, 20)
+    lost, known = played["rows"]
+    assert (lost["energy_j"], lost["reason"]) == (None, "NVML: Unknown Error")
+    assert known["energy_j"] == pytest.approx(1500, abs=known["error_j"])
+    assert "cuda:0: device unavailable at times (NVML: Unknown Error)" in played["caveats"]
 
 
 def test_settings_of_a_device_are_read_and_never_changed() -> None:
@@ -249,22 +281,27 @@ def test_settings_of_a_device_are_read_and_never_changed() -> None:
     [
         (True, {77, 78}, True, 2),
         (True, {77}, False, 1),
+        (True, set(), True, 0),
         (False, {77, 78}, True, 2),
         (False, {77, 78}, False, 1),
-        (False, set(), True, 0),
+        (False, set(), True, None),  # processes outside are not seen
+        (False, set(), False, None),
+        (False, {77}, False, None),  # it may be this one, under its number outside
     ],
 )
 def test_of_processes_those_that_are_not_this_one_are_foreign(
-    monkeypatch: pytest.MonkeyPatch, *, sees_all: bool, others: set[int], own: bool, foreign: int
+    monkeypatch: pytest.MonkeyPatch, *, sees_all: bool, others: set[int], own: bool, foreign: int | None
 ) -> None:
-    monkeypatch.setattr(nvml, "_sees_all_processes", lambda: sees_all)
-    assert nvml._foreign(others | ({os.getpid()} if own else set())) == foreign
+    monkeypatch.setattr(processes, "_sees_all_processes", lambda: sees_all)
+    assert processes.foreign(others | ({os.getpid()} if own else set())) == foreign
 
 
-def test_a_single_process_seen_from_a_container_may_be_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvml, "_sees_all_processes", lambda: False)
-    with pytest.raises(nvml._UnusableError, match="process numbers are those of a container"):
-        nvml._foreign({77})
+def test_a_container_that_shows_no_stranger_is_not_guarded_against_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "foreign", lambda _: None)
+    listed = "nvmlDeviceGetComputeRunningProcesses"
+    monkeypatch.setattr(pynvml, listed, lambda _: [])
+    with pytest.raises(nvml._UnusableError, match="processes outside this container are not seen"):
+        nvml.NvmlBoard("cuda:0", "0")._foreign_processes()
 
 
 def test_a_stranger_is_a_caveat_also_of_a_phase_in_which_nobody_asked(play: Play) -> None:

@@ -1,9 +1,12 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from profiles.energy.table import TelemetryTable, merge
+from profiles.energy import thinning
+from profiles.energy.table import TelemetryTable
+from profiles.energy.thinning import merge
 from profiles.record import TelemetryRow
 
 
@@ -62,6 +65,36 @@ def test_the_table_never_grows_beyond_its_rows_and_forgets_no_sample(tmp_path: P
         assert mine["temperature_c"].max() == 76
         assert mine["time_s"].is_monotonic_increasing
         assert mine["time_s"].iloc[-1] == 999.9
+
+
+def test_no_one_waits_for_all_of_a_full_table_to_be_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, merged, most = TelemetryTable(tmp_path / "telemetry.csv", 1000), [0], 0
+
+    def counted(rows: Sequence[TelemetryRow]) -> TelemetryRow:
+        merged[0] += 1
+        return merge(rows)
+
+    monkeypatch.setattr(thinning, "merge", counted)
+    for sample in range(5000):
+        before = merged[0]
+        table.add([row(sample)])
+        most = max(most, merged[0] - before)
+    table.close()
+    assert merged[0] > 1500
+    assert most <= 2
+    assert [path.name for path in tmp_path.iterdir()] == ["telemetry.csv"]
+
+
+def test_a_table_that_may_have_fewer_rows_than_it_has_is_thinned_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry.csv"
+    table = TelemetryTable(path, 1000)
+    table.add([row(second) for second in range(900)])
+    table = TelemetryTable(path, 100)  # the one before was killed
+    table.add([row(second) for second in range(900, 1000)])
+    table.close()
+    read = pd.read_csv(path)
+    assert len(read) <= 100
+    assert read["samples"].sum() == 1000
 
 
 def test_a_merged_row_keeps_what_its_columns_say() -> None:

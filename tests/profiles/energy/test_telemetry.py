@@ -98,10 +98,33 @@ def test_a_cpu_has_its_rows_and_says_why_it_has_no_energy(tmp_path: Path) -> Non
     assert telemetry.idle_w() == {"cpu": None}
     table = pd.read_csv(tmp_path / "telemetry.csv")
     assert tuple(table.columns) == TelemetryRow._fields
-    assert table["utilization_pct"].between(0, 100).all()
+    assert table["utilization_pct"].dropna().between(0, 100).all()
     assert table["memory_bytes"].gt(1 << 20).all()
     assert table["energy_j"].isna().all()
     assert table["unavailable"][0].startswith("energy_j: the kernel exposes no RAPL counter")
+
+
+class Counting:
+    """A device in real time that has a counter and no power; the counter moves every 0.3 s."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        self._started_ns = time.perf_counter_ns()
+
+    def read(self, _now_ns: int) -> Reading:
+        return self.read_meter()
+
+    def read_meter(self) -> Reading:
+        return Reading(energy_j=(time.perf_counter_ns() - self._started_ns) // (3 * S // 10) * 30.0)
+
+
+def test_idle_power_is_known_of_a_device_that_has_only_a_counter(tmp_path: Path) -> None:
+    config = TelemetryConfig(period_ms=20, idle_s=1)
+    with Telemetry([Counting()], config, tmp_path / "telemetry.csv") as telemetry:
+        pass
+    assert telemetry.idle_w()["cpu"] == pytest.approx(100, rel=0.2)
+    assert not any("idle power" in caveat for caveat in telemetry.caveats())
 
 
 def test_how_often_devices_are_read_is_set_by_the_configuration(tmp_path: Path) -> None:
