@@ -25,7 +25,8 @@ help:
 	@echo "make benchmarks"
 	@echo "              time every attention kernel by pytest-benchmark; BENCHMARKS=options"
 	@echo "make gate BASE=origin/main"
-	@echo "              is this checkout's attention slower than that commit's? both take turns on this machine"
+	@echo "              is this checkout's attention slower than that commit's? both take turns on this machine;"
+	@echo "              make ends with 2 where it is (it prints Error 3), or where they are not comparable (Error 4)"
 	@echo "make gate-experiment"
 	@echo "              how often the gate is wrong here: 100 comparisons with itself, 100 with a planted slowdown"
 	@echo "make proxies  record anew what the attentions count as doing, after a change that means to alter it"
@@ -98,10 +99,12 @@ benchmark-pipelines:
 benchmarks:
 	$(BIN)/python -m pytest tests/benchmarks/bench_kernels.py -o python_functions='bench_*' --benchmark-only $(BENCHMARKS)
 
-gate:
-	git worktree add --detach --force .gate-base $(BASE)
-	cd .gate-base && $(abspath $(BIN))/python -c "from setuptools import setup; setup()" --quiet build_ext --inplace
-	$(BIN)/python -m tests.benchmarks.gate .gate-base . ; code=$$?; git worktree remove --force .gate-base; exit $$code
+gate: $(VENV)/.bench
+	@git worktree remove --force .gate-base 2>/dev/null || true
+	trap 'git worktree remove --force .gate-base' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+	git worktree add --detach --force .gate-base $(BASE) && \
+	(cd .gate-base && $(abspath $(BIN))/python -c "from setuptools import setup; setup()" --quiet build_ext --inplace) && \
+	$(BIN)/python -m tests.benchmarks.gate .gate-base .
 
 gate-experiment:
 	$(BIN)/python -m tests.benchmarks.experiment

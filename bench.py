@@ -2,6 +2,7 @@
 
 import sys
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -69,12 +70,18 @@ app.command("doctor")(harness.commands.doctor)
 @app.command("kernels")
 @wraps(harness.kernels.command.kernels)
 def kernels(**options: Any) -> None:  # noqa: ANN401 - those of the command that it wraps
-    """Measure, and draw what was written."""
+    """Measure, and draw what was written, results that were wrong or not."""
     try:
         harness.kernels.command.kernels(**options)
-    finally:
-        if options["out"] is not None and options["out"].exists():
-            reports.kernels.draw(options["out"])
+    except typer.Exit:
+        _draw_kernels(options["out"])
+        raise
+    _draw_kernels(options["out"])
+
+
+def _draw_kernels(out: Path | None) -> None:
+    if out is not None:
+        reports.kernels.draw(out)
 
 
 @app.command("surface")

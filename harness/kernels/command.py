@@ -3,7 +3,7 @@
 import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, TypeVar
@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.kernels.crossover import Point, crossover
-from harness.kernels.sweep import LENGTHS, TOKENS, Shape, shapes, sweep_shape
+from harness.kernels.shape import Shape
+from harness.kernels.sweep import LENGTHS, TOKENS, ratio, shapes, sweep_shape
 from harness.kernels.table import KERNELS
 from harness.machine import described, resolve_device
 from harness.version import version
@@ -31,13 +32,14 @@ HEADS, HEAD_WIDTH = 8, 64
 
 Value = TypeVar("Value")
 
-Timed = dict[tuple[str, Direction, int], Rounds]
-"""Rounds by number type, direction and length."""
+Timed = dict[tuple[str, Direction, int], list[Rounds]]
+"""Rounds of every instance by number type, direction and length."""
 
 
 def kernels(
     out: Annotated[
-        Path | None, typer.Option(help="Record to write, FILE.json; FILE.csv and FILE.svg beside it.")
+        Path | None,
+        typer.Option(help="Record to write, FILE.json, after every shape; FILE.csv, .svg and .png beside it."),
     ] = None,
     lengths: Annotated[str, typer.Option(help="Lengths of the sequence, with commas.")] = ",".join(map(str, LENGTHS)),
     kernel: Annotated[
@@ -64,21 +66,31 @@ def kernels(
     dtypes = {name: _one_of(name, DTYPES, "--dtype") for name in dtype or ["float32"]}
     words: dict[str, Direction] = {"forward": "forward", "both": "forward + backward"}
     directions = [_one_of(name, words, "--direction") for name in direction or list(words)]
-    if out is not None and not out.absolute().parent.is_dir():
-        raise ConfigError("--out", got=str(out), expected="a file in a folder that exists", fix="make the folder")
+    if out is not None:
+        _check(out)
     plan = list(
         shapes(_lengths(lengths), list(dtypes.values()), HEADS, HEAD_WIDTH, tokens or TOKENS[where.type], str(where))
     )
-    record = _measure(names, plan, directions, dtypes, budget / (len(plan) * len(directions)), where)
+    record = None
+    for record in _measured(names, plan, directions, dtypes, budget / (len(plan) * len(directions)), where):
+        if out is not None:
+            write(record, out)
+    assert record is not None  # noqa: S101 - there is a length
     console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     show(record, console)
-    if out is not None:
-        write(record, out)
     if all(row.time_s is None for row in record.rows):
         raise NothingMeasuredError("no kernel was timed; see the table")  # noqa: TRY003 - the error says no more
     if wrong := [row for row in record.rows if row.reason.startswith("wrong result")]:
         console.print(f"{len(wrong)} wrong results")
         raise typer.Exit(1)
+
+
+def _check(out: Path) -> None:
+    """Refuse what could not be written, or would write the record, its CSV and its pictures over each other."""
+    if not out.absolute().parent.is_dir():
+        raise ConfigError("--out", got=str(out), expected="a file in a folder that exists", fix="make the folder")
+    if out.suffix != ".json" or out.is_dir():
+        raise ConfigError("--out", got=str(out), expected="a file whose name ends in .json", fix="--out kernels.json")
 
 
 def _chosen(parts: list[str] | None) -> list[str]:
@@ -106,17 +118,18 @@ def _lengths(text: str) -> list[int]:
     return found
 
 
-def _measure(
+def _measured(
     names: Sequence[str],
     plan: Sequence[Shape],
     directions: Sequence[Direction],
     dtypes: dict[str, torch.dtype],
     limit_s: float,
     device: torch.device,
-) -> KernelsRecord:
+) -> Iterator[KernelsRecord]:
+    """Yield the record as it grows, after every shape and direction."""
     moved = copied_bytes_per_s(device)
     peak = {name: matmul_flops_per_s(device, dtype) for name, dtype in dtypes.items()}
-    source = sources(device)[0]
+    source, environment = sources(device)[0], described(device)
     rows: list[KernelRow] = []
     rounds: Timed = {}
     for shape in plan:
@@ -125,19 +138,19 @@ def _measure(
             started = perf_counter()
             found, timed = sweep_shape(names, shape, direction, Rates(peak[dtype], moved), source, limit_s)
             rows += found
-            if timed is not None:
+            if timed:
                 rounds[dtype, direction, shape.tokens] = timed
             sys.stderr.write(f"{dtype}, {direction}, {shape.tokens} tokens: {perf_counter() - started:.0f} s\n")
-    return KernelsRecord(
-        commit=version().commit,
-        environment=described(device),
-        heads=HEADS,
-        head_width=HEAD_WIDTH,
-        peak_flops_per_s=peak,
-        peak_bytes_per_s=moved,
-        rows=tuple(rows),
-        crossovers=tuple(crossovers(rounds)),
-    )
+            yield KernelsRecord(
+                commit=version().commit,
+                environment=environment,
+                heads=HEADS,
+                head_width=HEAD_WIDTH,
+                peak_flops_per_s=peak,
+                peak_bytes_per_s=moved,
+                rows=tuple(rows),
+                crossovers=tuple(crossovers(rounds)),
+            )
 
 
 def crossovers(rounds: Timed) -> list[Crossover]:
@@ -147,8 +160,8 @@ def crossovers(rounds: Timed) -> list[Crossover]:
         at = {tokens: each for (d, way, tokens), each in rounds.items() if (d, way) == (dtype, direction)}
         for linear in (name for name, kernel in KERNELS.items() if kernel.family == "linear"):
             for softmax in (name for name, kernel in KERNELS.items() if kernel.family == "softmax"):
-                both = [tokens for tokens in sorted(at) if {linear, softmax} <= at[tokens].times_ns.keys()]
-                points = [Point(tokens, at[tokens].ratio(linear, softmax)) for tokens in both]
+                both = [tokens for tokens in sorted(at) if {linear, softmax} <= at[tokens][0].times_ns.keys()]
+                points = [Point(tokens, ratio(at[tokens], linear, softmax)) for tokens in both]
                 if len(points) > 1:
                     found.append(crossover(linear, softmax, dtype, direction, points, HEAD_WIDTH))
     return found

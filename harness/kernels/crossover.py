@@ -6,7 +6,7 @@ powers of it. Without torch.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from profiles.kernels import Crossover, Direction
 from profiles.ratio import Ratio
@@ -29,29 +29,50 @@ def crossing(points: Sequence[tuple[int, float]]) -> float | None:
 
     Nothing also where it is below 1 from the first length on: it crosses somewhere below, out of range.
     """
-    above = [index for index, (_, ratio) in enumerate(points) if ratio > 1.0]
-    if not above or above[-1] == len(points) - 1:
+    before = _last_above([ratio for _, ratio in points])
+    if before is None:
         return None
-    (left, high), (right, low) = points[above[-1]], points[above[-1] + 1]
+    (left, high), (right, low) = points[before : before + 2]
     share = math.log(high) / (math.log(high) - math.log(low))
     return float(left * (right / left) ** share)
+
+
+def _last_above(ratios: Sequence[float]) -> int | None:
+    """Return the place of the last ratio above 1; nothing where it is the last of all, or none is."""
+    above = [index for index, ratio in enumerate(ratios) if ratio > 1.0]
+    return above[-1] if above and above[-1] < len(ratios) - 1 else None
+
+
+def _crossing_of(points: Sequence[Point], end: Literal["value", "low", "high"]) -> tuple[float | None, bool]:
+    """Return where an *end* of the ratios crosses, and whether the ratios on both sides have an interval.
+
+    A ratio that has none stands in with its value.
+    """
+    ratios = [getattr(point.ratio, end) if point.ratio.low > 0.0 else point.ratio.value for point in points]
+    before = _last_above(ratios)
+    sides = points[before : before + 2] if before is not None else ()
+    crossed = crossing([(point.tokens, ratio) for point, ratio in zip(points, ratios, strict=True)])
+    return crossed, all(point.ratio.low > 0.0 for point in sides)
 
 
 def crossover(
     linear: str, softmax: str, dtype: str, direction: Direction, points: Sequence[Point], width: int
 ) -> Crossover:
-    """Find the crossover and its interval: where the ends of the ratios' intervals cross."""
-    tokens = crossing([(point.tokens, point.ratio.value) for point in points])
-    bounded = [point for point in points if point.ratio.low > 0.0 and tokens is not None]
-    low, high = (crossing([(point.tokens, getattr(point.ratio, end)) for point in bounded]) for end in ("low", "high"))
+    """Find the crossover and its interval: where the ends of the ratios' intervals cross.
+
+    Where a ratio beside the crossover, or beside an end, has no interval, nothing bounds that end.
+    """
+    tokens, bounded = _crossing_of(points, "value")
+    (low, low_bounded), (high, high_bounded) = _crossing_of(points, "low"), _crossing_of(points, "high")
+    bounded = bounded and tokens is not None
     return Crossover(
         linear=linear,
         softmax=softmax,
         dtype=dtype,
         direction=direction,
         tokens=tokens,
-        low=low,
-        high=high,
+        low=low if bounded and low_bounded else None,
+        high=high if bounded and high_bounded else None,
         analytic=analytic(width),
         note=_note(points, tokens),
     )

@@ -1,62 +1,39 @@
 """Time every kernel at every length: first see that it is right, then let all kernels of a shape take turns.
 
-Shapes: B windows, T tokens, H heads, E width of a head.
+The same program is a few per cent faster or slower by where in memory its arguments lie. So each kernel has several
+instances, one after the other, whose arguments lie elsewhere each time, and ratios are compared between those.
 """
 
+import random
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from itertools import chain
 from statistics import median
 from time import perf_counter_ns
-from typing import NamedTuple
 
-import numpy as np
-import psutil
 import torch
-from torch import Tensor
 
-from harness.kernels.table import KERNELS, Kernel, Mix
-from models.attention.sizes import Sizes
+from harness.kernels.check import TOLERANCE, Exact, error_of, too_large
+from harness.kernels.shape import Shape, arguments, built, cost_of, work_of
+from harness.kernels.table import KERNELS, Mix
 from profiles.energy.readings import Source
 from profiles.kernels import Direction, KernelRow
 from profiles.memory import PeakMemory
 from profiles.rate import Rates
-from profiles.ratio import Rounds, Timed, interleave, timed
+from profiles.ratio import Ratio, Rounds, Timed, interleave, paired_ratio, timed
+from profiles.spread import spread
 
 MARKS = {49: "window of 7 x 7", 256: "256 px image", 400: "320 px image", 1024: "512 px image"}
 """Lengths that the models have (a window) or would have if a whole image were one."""
 
-LENGTHS = (16, 49, 64, 128, 256, 400, 1024, 2048, 4096)
+LENGTHS = (16, 32, 49, 64, 128, 256, 400, 1024, 2048, 4096)
 TOKENS = {"cpu": 4096, "cuda": 131072}
 """Tokens of a batch: arguments and output then exceed the caches of a CPU, and keep every part of a GPU busy."""
 
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-"""How far a right result may be from that in float64, as a part of its norm."""
+INSTANCES = 6
+"""Of each kernel: as many as a median needs to have an interval of 95 %, which is from the least to the largest."""
 
 PRECISION = 0.03
 LEAST_ENERGY_S = 1.0
-
-
-class Shape(NamedTuple):
-    """Of one batch."""
-
-    windows: int
-    tokens: int
-    heads: int
-    width: int
-    dtype: torch.dtype
-    device: torch.device
-
-    @classmethod
-    def filling(
-        cls, tokens: int, batch_tokens: int, heads: int, width: int, dtype: torch.dtype, device: str
-    ) -> "Shape":
-        """Return the shape whose batch has as many windows as *batch_tokens* allow, at least one."""
-        return cls(max(1, batch_tokens // tokens), tokens, heads, width, dtype, torch.device(device))
-
-    @property
-    def matrix_bytes(self) -> int:
-        """Bytes of the queries of a batch."""
-        return self.windows * self.tokens * self.heads * self.width * self.dtype.itemsize
 
 
 def sweep_shape(
@@ -67,115 +44,78 @@ def sweep_shape(
     source: Source,
     limit_s: float,
     interleaver: Callable[..., Rounds] = interleave,
-) -> tuple[list[KernelRow], Rounds | None]:
-    """Check and time the kernels *names* at one shape; return their rows, and the rounds of those that were timed."""
-    works: dict[str, Callable[[], object]] = {}
+) -> tuple[list[KernelRow], list[Rounds]]:
+    """Check and time the kernels *names* at one shape; return their rows, and the rounds of each instance."""
+    rows, mixes = _checked(names, shape, direction)
+    if not mixes:
+        return list(rows.values()), []
+    drawn = {narrow: arguments(shape, narrow=narrow) for narrow in {KERNELS[name].narrow for name in mixes}}
+
+    def make(name: str) -> Callable[[], object]:
+        return work_of(mixes[name], drawn[KERNELS[name].narrow], direction)
+
+    instances = _timed(list(mixes), make, shape.device, limit_s, interleaver)
+    for name in mixes:
+        times_ns = list(chain.from_iterable(rounds.times_ns[name] for rounds in instances))
+        rows[name] = _measured(rows[name], shape, times_ns, make(name), rates, source)
+    return list(rows.values()), instances
+
+
+def ratio(instances: Sequence[Rounds], name: str, baseline: str) -> Ratio:
+    """Return how many times as long *name* takes as *baseline*, with the interval of the instances' own ratios."""
+    ratios = [rounds.ratio(name, baseline).value for rounds in instances]
+    return paired_ratio(ratios, [1.0] * len(ratios))
+
+
+def _checked(names: Sequence[str], shape: Shape, direction: Direction) -> tuple[dict[str, KernelRow], dict[str, Mix]]:
+    """Return a row for each kernel, and those kernels that are here, fit, and are right."""
     rows: dict[str, KernelRow] = {}
+    mixes: dict[str, Mix] = {}
     known: Exact = {}
     for name in names:
         kernel = KERNELS[name]
-        reason = kernel.unavailable(shape.device, shape.dtype) or _too_large(kernel, shape, direction)
+        reason = kernel.unavailable(shape.device, shape.dtype) or too_large(kernel, shape, direction)
         error = None
         if reason is None:
-            mix, module = _built(kernel, shape)
-            error = error_of(kernel, mix, module, shape, direction, known)  # of the first window and the last
+            mix, module = built(kernel, shape)
+            error = error_of(kernel, mix, module, shape, direction, known)
             if not error <= TOLERANCE[shape.dtype]:
                 reason = f"wrong result: {error:.1e} from that in float64, more than {TOLERANCE[shape.dtype]:.0e}"
             else:
-                works[name] = work_of(kernel, mix, shape, direction)
+                mixes[name] = mix
         rows[name] = _row(name, shape, direction, error=error, reason=reason or "")
-    if not works:
-        return list(rows.values()), None
-    clocks = {name: _synchronized(work, shape.device) for name, work in works.items()}
-    rounds = interleaver(clocks, precision=PRECISION, limit_s=limit_s) if len(clocks) > 1 else _alone(clocks)
-    for name, work in works.items():
-        rows[name] = _measured(rows[name], shape, rounds.times_ns[name], work, rates, source)
-    return list(rows.values()), rounds
+    return rows, mixes
 
 
-def _built(kernel: Kernel, shape: Shape) -> tuple[Mix, torch.nn.Module]:
-    torch.manual_seed(0)
-    mix, module = kernel.build(Sizes(shape.heads * shape.width, shape.heads, shape.tokens))
-    module.to(shape.device, shape.dtype)
-    return mix, module
+def _timed(
+    names: Sequence[str],
+    make: Callable[[str], Callable[[], object]],
+    device: torch.device,
+    limit_s: float,
+    interleaver: Callable[..., Rounds],
+) -> list[Rounds]:
+    """Time one instance of every kernel after another; at least one, and no more once time is up."""
+    order = random.Random(0)  # noqa: S311 - no secret
+    instances: list[Rounds] = []
+    spent_s = 0.0
+    while not instances or (len(instances) < INSTANCES and spent_s < limit_s):
+        instances.append(_instance(names, make, device, limit_s / INSTANCES, interleaver, order))
+        spent_s += sum(map(sum, instances[-1].times_ns.values())) / 1e9
+    return instances
 
 
-def arguments(kernel: Kernel, shape: Shape) -> list[Tensor]:
-    """Draw queries, keys, values and the gradient of the output."""
-    generator = torch.Generator().manual_seed(1)
-    narrow = max(1, shape.width // 2) if kernel.narrow else shape.width
-    return [
-        torch.randn(shape.windows, shape.tokens, shape.heads, width, generator=generator).to(shape.device, shape.dtype)
-        for width in (narrow, narrow, shape.width, shape.width)
-    ]
-
-
-CHECKED_TOKENS = 4096
-"""Of whole windows, compared at once with the formula in float64."""
-
-Exact = dict[tuple[object, bool], list[list[Tensor]]]
-"""What is right at a shape, by formula and width of the queries: some windows after others."""
-
-
-def error_of(
-    kernel: Kernel, mix: Mix, module: torch.nn.Module, shape: Shape, direction: Direction, known: Exact | None = None
-) -> float:
-    """Return how far a window's output or gradients are off the formula's in float64 at most, as a part of their norm.
-
-    *known* holds what other kernels of the same formula were compared with.
-    """
-    known = {} if known is None else known
-    *given, gradient = arguments(kernel, shape)
-    at_once = max(1, CHECKED_TOKENS // shape.tokens)
-    checked = [slice(first, first + at_once) for first in range(0, shape.windows, at_once)]
-    backward = direction != "forward"
-    found = _outcome(mix, given, gradient, backward=backward)
-    key = (kernel.formula, kernel.narrow)
-    if key not in known:
-        weights = {name: parameter.detach().double() for name, parameter in module.named_parameters()}
-        formula = partial(kernel.formula, weights=weights)
-        known[key] = [
-            _outcome(formula, [x[some].double() for x in given], gradient[some].double(), backward=backward)
-            for some in checked
-        ]
-    windows = zip(checked, known[key], strict=True)
-    distances = [
-        _distances(one[some], other) for some, exact in windows for one, other in zip(found, exact, strict=True)
-    ]
-    return float(torch.cat(distances).max())
-
-
-def _outcome(mix: Mix, given: list[Tensor], gradient: Tensor, *, backward: bool) -> list[Tensor]:
-    """Return the output and, with *backward*, the gradients of those arguments that have one."""
-    leaves = [x.detach().requires_grad_(backward) for x in given]
-    with torch.set_grad_enabled(backward):
-        mixed = mix(leaves[0], leaves[1], leaves[2])
-    if not backward:
-        return [mixed]
-    found = torch.autograd.grad(mixed, leaves, gradient, allow_unused=True)
-    return [mixed.detach(), *(x for x in found if x is not None)]
-
-
-def _distances(found: Tensor, exact: Tensor) -> Tensor:
-    """Return each window's distance; not a number where the result is none."""
-    off, size = (x.flatten(1).norm(dim=1) for x in (found.double() - exact, exact))
-    return torch.where(off == 0.0, 0.0, off / size)
-
-
-def work_of(kernel: Kernel, mix: Mix, shape: Shape, direction: Direction) -> Callable[[], object]:
-    """Return what is timed."""
-    *given, gradient = arguments(kernel, shape)
-    leaves = [x.requires_grad_(direction != "forward") for x in given]
-
-    def forward() -> object:
-        with torch.no_grad():
-            return mix(leaves[0], leaves[1], leaves[2])
-
-    def both() -> object:
-        mixed = mix(leaves[0], leaves[1], leaves[2])
-        return torch.autograd.grad(mixed, leaves, gradient, allow_unused=True)
-
-    return forward if direction == "forward" else both
+def _instance(
+    names: Sequence[str],
+    make: Callable[[str], Callable[[], object]],
+    device: torch.device,
+    limit_s: float,
+    interleaver: Callable[..., Rounds],
+    order: random.Random,
+) -> Rounds:
+    """Let kernels take turns whose arguments are made in an order drawn anew: one's lie where another's did before."""
+    works = {name: make(name) for name in order.sample(names, len(names))}
+    clocks = {name: _synchronized(works[name], device) for name in names}
+    return interleaver(clocks, precision=PRECISION, limit_s=limit_s) if len(clocks) > 1 else _alone(clocks)
 
 
 def _synchronized(work: Callable[[], object], device: torch.device) -> Timed:
@@ -191,30 +131,6 @@ def _alone(clocks: dict[str, Timed]) -> Rounds:
     """Time a single kernel, which has none to take turns with."""
     ((name, run),) = clocks.items()
     return Rounds({name: [run() for _ in range(8)][1:]}, "time")
-
-
-def _too_large(kernel: Kernel, shape: Shape, direction: Direction) -> str | None:
-    """Say whether the kernel needs more than half the free memory, by what it keeps at least."""
-    copies = 12 if direction == "forward" else 24
-    kept = shape.windows * shape.heads * shape.tokens**2 * shape.dtype.itemsize * kernel.pairs
-    needed = copies * shape.matrix_bytes + kept * (1 if direction == "forward" else 1.5)
-    cuda = shape.device.type == "cuda"
-    free = torch.cuda.mem_get_info(shape.device)[0] if cuda else psutil.virtual_memory().available
-    gib = 2**30
-    return (
-        f"needs about {needed / gib:.1f} GiB, more than half of {free / gib:.1f} GiB free"
-        if needed > free / 2
-        else None
-    )
-
-
-def cost_of(kernel: Kernel, shape: Shape, direction: Direction) -> tuple[int, int]:
-    """Return operations of the formula's products, and bytes that have to move at least."""
-    backward = direction != "forward"
-    flops = 2 * shape.windows * shape.heads * kernel.multiplications(shape.tokens, shape.width)
-    narrow = max(1, shape.width // 2) / shape.width if kernel.narrow else 1
-    passes = (2 * narrow + 2) + ((2 * narrow + 2) + (2 * narrow + 1) if backward else 0)
-    return flops * (3 if backward else 1), round(passes * shape.matrix_bytes)
 
 
 def _row(name: str, shape: Shape, direction: Direction, *, error: float | None, reason: str) -> KernelRow:
@@ -236,7 +152,7 @@ def _row(name: str, shape: Shape, direction: Direction, *, error: float | None, 
 def _measured(
     row: KernelRow, shape: Shape, times_ns: list[int], work: Callable[[], object], rates: Rates, source: Source
 ) -> KernelRow:
-    time_s = median(times_ns) / 1e9
+    time_s, between_ns = median(times_ns) / 1e9, spread(times_ns)
     watch = PeakMemory(shape.device)
     work()
     peak_bytes = watch.peak_bytes()
@@ -244,7 +160,7 @@ def _measured(
     return row.model_copy(
         update={
             "time_s": time_s,
-            "spread_s": float(np.subtract(*np.percentile(times_ns, [75, 25]))) / 1e9 if len(times_ns) > 1 else None,
+            "spread_s": None if between_ns is None else between_ns / 1e9,
             "rounds": len(times_ns),
             "flops_per_s": row.flops / time_s if row.flops else None,
             "bytes_per_s": row.least_bytes / time_s,

@@ -101,6 +101,12 @@ def _only_cuda(device: torch.device, _: torch.dtype) -> str | None:
     return None if device.type == "cuda" else "torch has it for CUDA devices only"
 
 
+def _no_float32_on_cuda(device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type != "cuda" or dtype != torch.float32:
+        return None
+    return "on CUDA torch has it in half precision only; --dtype bfloat16 times it"
+
+
 def _needs_library(_device: torch.device, _dtype: torch.dtype) -> str | None:
     return library.unusable()
 
@@ -147,7 +153,7 @@ KERNELS: dict[str, Kernel] = {
     "softmax native": _softmax_kernel(_between_projections("msa", "native")),
     "softmax sdpa": _softmax_kernel(_sdpa()),
     "softmax sdpa-math": _softmax_kernel(_sdpa(SDPBackend.MATH), 4),
-    "softmax sdpa-flash": _softmax_kernel(_sdpa(SDPBackend.FLASH_ATTENTION)),
+    "softmax sdpa-flash": _softmax_kernel(_sdpa(SDPBackend.FLASH_ATTENTION))._replace(unavailable=_no_float32_on_cuda),
     "softmax sdpa-efficient": _softmax_kernel(_sdpa(SDPBackend.EFFICIENT_ATTENTION))._replace(unavailable=_only_cuda),
     "softmax fast-transformers": _softmax_kernel(_between_projections("msa", "fast-transformers"), 4)._replace(
         unavailable=_needs_library

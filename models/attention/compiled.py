@@ -39,18 +39,18 @@ def serves(q_bthe: Tensor) -> bool:
 def compiled_linear_attention(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
     """Return φ(Q)(φ(K)ᵀ V) / φ(Q) Σ φ(K), φ = elu + 1; its gradient has none of its own, and says so when asked.
 
-    It is computed in float32, whatever is given.
+    It is computed in float32, and rounded once where bfloat16 is given; what is given is all that is kept for backward.
 
     Raises:
-        ValueError: the kernel does not serve such queries, or keys and values are of another shape.
+        ValueError: the kernel does not serve such queries, or keys and values are of another shape or type.
 
     """
     if not serves(q_bthe):
         what = f"{tuple(q_bthe.shape)}, {q_bthe.dtype}, {q_bthe.device}"
         raise ValueError(f"compiled linear attention is for a CPU and heads of a multiple of {LANES}; got {what}")  # noqa: TRY003
-    given = (x.float().contiguous() for x in (q_bthe, k_bthe, v_bthe))
+    given = (x.contiguous() for x in (q_bthe, k_bthe, v_bthe))
     mixed_bthe: Tensor = _CompiledLinearAttention.apply(*given)  # type: ignore[no-untyped-call]
-    return mixed_bthe.to(q_bthe.dtype)
+    return mixed_bthe
 
 
 class _CompiledLinearAttention(Function):
@@ -69,24 +69,25 @@ class _CompiledLinearAttention(Function):
         return dq_bthe, dk_bthe, dv_bthe
 
 
-def _sizes(x_bthe: Tensor) -> tuple[int, int, int, int]:
+def _setting(x_bthe: Tensor) -> tuple[int, int, int, int, float, int, bool]:
     windows, tokens, heads, width = x_bthe.shape
-    return windows, tokens, heads, width
+    return windows, tokens, heads, width, STABILIZER, torch.get_num_threads(), x_bthe.dtype == torch.bfloat16
 
 
 def _check(*given: Tensor) -> None:
     """Refuse what the kernel would read past the end of: it is told addresses and one shape."""
     for x in given:
-        if x.shape != given[0].shape or x.dtype != torch.float32 or not x.is_contiguous():
-            shapes = ", ".join(str(tuple(x.shape)) for x in given)
-            raise ValueError(f"the kernel reads contiguous float32 of one shape (B, T, H, E); got {x.dtype}, {shapes}")  # noqa: TRY003
+        alike = x.shape == given[0].shape and x.dtype == given[0].dtype
+        if not alike or x.dtype not in DTYPES or not x.is_contiguous():
+            got = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in given)
+            raise ValueError(f"the kernel reads contiguous float32 or bfloat16 of one shape (B, T, H, E); got {got}")  # noqa: TRY003
 
 
 def _mix(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
     _check(q_bthe, k_bthe, v_bthe)
     mixed_bthe = torch.empty_like(q_bthe)
     addresses = [x.data_ptr() for x in (q_bthe, k_bthe, v_bthe, mixed_bthe)]
-    linear_kernel.mix(*_sizes(q_bthe), STABILIZER, torch.get_num_threads(), *addresses)
+    linear_kernel.mix(*_setting(q_bthe), *addresses)
     return mixed_bthe
 
 
@@ -95,7 +96,7 @@ def _back(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor, gradient_bthe: Tensor)
     _check(q_bthe, k_bthe, v_bthe, gradient_bthe)
     gradients_gbthe = q_bthe.new_empty(3, *q_bthe.shape)
     addresses = [x.data_ptr() for x in (q_bthe, k_bthe, v_bthe, gradient_bthe, *gradients_gbthe)]
-    linear_kernel.back(*_sizes(q_bthe), STABILIZER, torch.get_num_threads(), *addresses)
+    linear_kernel.back(*_setting(q_bthe), *addresses)
     return gradients_gbthe
 
 

@@ -1,6 +1,7 @@
 /* Linear attention of a head at a time, all of whose tensors fit the first caches: read once, written once.
 
-   A Python module of functions on the addresses of contiguous float32 tensors (B, T, H, E), E a multiple of 16. They
+   A Python module of functions on the addresses of contiguous tensors (B, T, H, E), E a multiple of 16, of float32 or
+   bfloat16; the latter is widened where it is read and rounded where it is written, and computed in float32. They
    run on as many threads as told, by the OpenMP that torch has loaded: linked to none, it starts no pool of its own.
    Where a compiler is missing nothing is built, and fused.py does the work by torch's operations. */
 
@@ -12,7 +13,7 @@
 #define BLOCK 64
 /* Let the same token's numbers of the next head come, to be read or written. */
 #define NEXT(address, written) \
-    for (long j = 0; j < e; j += 16) __builtin_prefetch((address) + j, written, 3)
+    for (long j = 0; j < e; j += 64 / sizeof *(address)) __builtin_prefetch((address) + j, written, 3)
 #define UNROLL _Pragma("GCC unroll 8")
 #define PRAGMA(x) _Pragma(#x)
 #define SIMD(x) PRAGMA(omp simd x)
@@ -36,7 +37,21 @@ static size_t room_bytes(long e)
 #define VECTORS 4
 #define ROWS 6
 #include "linear_kernel.h"
+#define NAME(x) x##_avx512_bfloat16
+#define BFLOAT16
+#define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,fma")))
+#define LANES 16
+#define VECTORS 4
+#define ROWS 6
+#include "linear_kernel.h"
 #define NAME(x) x##_avx2
+#define TARGET __attribute__((target("avx2,fma")))
+#define LANES 8
+#define VECTORS 2
+#define ROWS 6
+#include "linear_kernel.h"
+#define NAME(x) x##_avx2_bfloat16
+#define BFLOAT16
 #define TARGET __attribute__((target("avx2,fma")))
 #define LANES 8
 #define VECTORS 2
@@ -49,25 +64,30 @@ static size_t room_bytes(long e)
 #define VECTORS 4
 #define ROWS 6
 #include "linear_kernel.h"
+#define NAME(x) x##_plain_bfloat16
+#define BFLOAT16
+#define TARGET 
+#define LANES 4
+#define VECTORS 4
+#define ROWS 6
+#include "linear_kernel.h"
 #endif
 
-typedef void mix_function(struct sizes, const float *, const float *, const float *, float *, float *);
-typedef void back_function(
-    struct sizes, const float *, const float *, const float *, const float *, float *, float *, float *, float *);
+typedef void head_function(struct sizes, long, const void *const *, void *const *, float *);
 
+/* Each for float32 and for bfloat16. */
 struct instructions {
     const char *name;
-    mix_function *mix;
-    back_function *back;
+    head_function *mix[2], *back[2];
 };
 
 /* The best first, and none at the end. */
 static const struct instructions sets[] = {
 #if defined(__x86_64__)
-    {"avx512", mix_avx512, back_avx512},
-    {"avx2", mix_avx2, back_avx2},
+    {"avx512", {mix_avx512, mix_avx512_bfloat16}, {back_avx512, back_avx512_bfloat16}},
+    {"avx2", {mix_avx2, mix_avx2_bfloat16}, {back_avx2, back_avx2_bfloat16}},
 #else
-    {"plain", mix_plain, back_plain},
+    {"plain", {mix_plain, mix_plain_bfloat16}, {back_plain, back_plain_bfloat16}},
 #endif
     {0},
 };
@@ -98,8 +118,8 @@ static int choose(const char *name)
     return 0;
 }
 
-/* Run mix, or back where there are gradients, for every head of every window. Returns 0 where memory is short. */
-static int all(struct sizes n, int threads, const float *const given[4], float *const made[3], int backward)
+/* Do every head of every window. Returns 0 where memory is short. */
+static int all(struct sizes n, int threads, head_function *one, const void *const *given, void *const *made)
 {
     int enough = 1;
 #pragma omp parallel num_threads(threads) reduction(&& : enough)
@@ -109,51 +129,47 @@ static int all(struct sizes n, int threads, const float *const given[4], float *
 #pragma omp for schedule(static)
         for (long each = 0; each < n.windows * n.heads; each++) {
             long at = (each / n.heads * n.tokens * n.heads + each % n.heads) * n.width;
-            if (!room)
-                continue;
-            if (backward)
-                here.back(n, given[0] + at, given[1] + at, given[2] + at, given[3] + at, made[0] + at, made[1] + at,
-                    made[2] + at, room);
-            else
-                here.mix(n, given[0] + at, given[1] + at, given[2] + at, made[0] + at, room);
+            if (room)
+                one(n, at, given, made, room);
         }
         free(room);
     }
     return enough;
 }
 
-/* mix(B, T, H, E, stabilizer, threads, and the addresses of q, k, v and of what is made) */
+/* mix(B, T, H, E, stabilizer, threads, whether of bfloat16, and the addresses of q, k, v and of what is made) */
 static PyObject *mix(PyObject *module, PyObject *arguments)
 {
     struct sizes n;
-    int threads, enough;
+    int threads, bfloat16, enough;
     unsigned long long x[4];
-    if (!PyArg_ParseTuple(arguments, "llllfiKKKK", &n.windows, &n.tokens, &n.heads, &n.width, &n.stabilizer, &threads,
-            &x[0], &x[1], &x[2], &x[3]))
+    if (!PyArg_ParseTuple(arguments, "llllfipKKKK", &n.windows, &n.tokens, &n.heads, &n.width, &n.stabilizer,
+            &threads, &bfloat16, &x[0], &x[1], &x[2], &x[3]))
         return 0;
-    const float *given[4] = {(float *)x[0], (float *)x[1], (float *)x[2]};
-    float *made[3] = {(float *)x[3]};
+    const void *given[3] = {(void *)x[0], (void *)x[1], (void *)x[2]};
+    void *made[1] = {(void *)x[3]};
     Py_BEGIN_ALLOW_THREADS
-    enough = all(n, threads, given, made, 0);
+    enough = all(n, threads, here.mix[bfloat16], given, made);
     Py_END_ALLOW_THREADS
     if (!enough)
         return PyErr_NoMemory();
     Py_RETURN_NONE;
 }
 
-/* back(B, T, H, E, stabilizer, threads, and the addresses of q, k, v, the gradient of what was made, and of theirs) */
+/* back(B, T, H, E, stabilizer, threads, whether of bfloat16, and the addresses of q, k, v, the gradient of what was made,
+   and of theirs) */
 static PyObject *back(PyObject *module, PyObject *arguments)
 {
     struct sizes n;
-    int threads, enough;
+    int threads, bfloat16, enough;
     unsigned long long x[7];
-    if (!PyArg_ParseTuple(arguments, "llllfiKKKKKKK", &n.windows, &n.tokens, &n.heads, &n.width, &n.stabilizer,
-            &threads, &x[0], &x[1], &x[2], &x[3], &x[4], &x[5], &x[6]))
+    if (!PyArg_ParseTuple(arguments, "llllfipKKKKKKK", &n.windows, &n.tokens, &n.heads, &n.width, &n.stabilizer,
+            &threads, &bfloat16, &x[0], &x[1], &x[2], &x[3], &x[4], &x[5], &x[6]))
         return 0;
-    const float *given[4] = {(float *)x[0], (float *)x[1], (float *)x[2], (float *)x[3]};
-    float *made[3] = {(float *)x[4], (float *)x[5], (float *)x[6]};
+    const void *given[4] = {(void *)x[0], (void *)x[1], (void *)x[2], (void *)x[3]};
+    void *made[3] = {(void *)x[4], (void *)x[5], (void *)x[6]};
     Py_BEGIN_ALLOW_THREADS
-    enough = all(n, threads, given, made, 1);
+    enough = all(n, threads, here.back[bfloat16], given, made);
     Py_END_ALLOW_THREADS
     if (!enough)
         return PyErr_NoMemory();

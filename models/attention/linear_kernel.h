@@ -1,6 +1,7 @@
-/* The kernel for one instruction set; linear_kernel.c includes this once for each, with
+/* The kernel for one instruction set and number type; linear_kernel.c includes this once for each, with
 
    NAME(x)  the function's name there
+   BFLOAT16 defined where tensors are of that; what is computed is float32 in any case
    TARGET   the attribute that lets the compiler use the instructions
    LANES    how many numbers a register holds; VECTORS, ROWS: a tile has so many registers in a row, and so many rows
 */
@@ -8,10 +9,40 @@
 #define vec NAME(vec)
 #define loose NAME(loose)
 #define ints NAME(ints)
+#define uints NAME(uints)
+#define shorts NAME(shorts)
+#ifdef BFLOAT16
+#define element unsigned short
+#else
+#define element float
+#endif
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float loose __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int ints __attribute__((vector_size(4 * LANES)));
+typedef unsigned uints __attribute__((vector_size(4 * LANES)));
+typedef unsigned short shorts __attribute__((vector_size(2 * LANES), aligned(2)));
+
+TARGET static inline __attribute__((always_inline)) vec NAME(load)(const element *from)
+{
+#ifdef BFLOAT16
+    return (vec)(__builtin_convertvector(*(const shorts *)from, uints) << 16);
+#else
+    return *(const loose *)from;
+#endif
+}
+
+/* Write numbers, rounded to the nearest; what is no number stays none. */
+TARGET static inline __attribute__((always_inline)) void NAME(store)(element *to, vec x)
+{
+#ifdef BFLOAT16
+    uints bits = (uints)x, none = (uints)(x != x);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    *(shorts *)to = __builtin_convertvector((bits & ~none) | (0x7fc0 & none), shorts);
+#else
+    *(loose *)to = x;
+#endif
+}
 
 /* Fill a tile: c = a b or, with `add`, c += a b. Element (i, k) of a is a[i * row + k * column]; b has e columns. */
 TARGET static inline __attribute__((always_inline)) void NAME(tile)(
@@ -73,9 +104,9 @@ TARGET static inline __attribute__((always_inline)) void NAME(select)(ints when,
 }
 
 /* elu(x) + 1: x + 1 above zero, else the power of e by 2^n e^r, |r| <= ln 2 / 2, and Taylor's polynomial of e^r. */
-TARGET static inline __attribute__((always_inline)) void NAME(phi)(const loose *from, vec *to)
+TARGET static inline __attribute__((always_inline)) void NAME(phi)(vec x, vec *to)
 {
-    vec x = *from, zero = {0}, least = zero - 87.0f, low = x;
+    vec zero = {0}, least = zero - 87.0f, low = x;
     NAME(select)(x < least, &least, &low);
     NAME(select)(x > zero, &zero, &low);
     ints n = __builtin_convertvector(low * 1.44269504f - 0.5f, ints);
@@ -96,21 +127,22 @@ TARGET static inline __attribute__((always_inline)) float NAME(dot)(const float 
 }
 
 /* Bring rows that lie `stride` apart together. */
-TARGET static void NAME(take)(long rows, const float *restrict from, long stride, float *restrict to, long e)
-{
-    for (long t = 0; t < rows; t++) {
-        NEXT(from + t * stride + e, 0);
-        memcpy(to + t * e, from + t * stride, e * sizeof(float));
-    }
-}
-
-/* The same, of phi. */
-TARGET static void NAME(take_phi)(long rows, const float *from, long stride, float *to, long e)
+TARGET static void NAME(take)(long rows, const element *restrict from, long stride, float *restrict to, long e)
 {
     for (long t = 0; t < rows; t++) {
         NEXT(from + t * stride + e, 0);
         for (long j = 0; j < e; j += LANES)
-            NAME(phi)((const loose *)(from + t * stride + j), (vec *)(to + t * e + j));
+            *(vec *)(to + t * e + j) = NAME(load)(from + t * stride + j);
+    }
+}
+
+/* The same, of phi. */
+TARGET static void NAME(take_phi)(long rows, const element *from, long stride, float *to, long e)
+{
+    for (long t = 0; t < rows; t++) {
+        NEXT(from + t * stride + e, 0);
+        for (long j = 0; j < e; j += LANES)
+            NAME(phi)(NAME(load)(from + t * stride + j), (vec *)(to + t * e + j));
     }
 }
 
@@ -121,9 +153,12 @@ TARGET static void NAME(add_rows)(long rows, const float *x, const float *weight
             *(vec *)(sum + j) += (weights ? weights[t] : 1.0f) * *(const vec *)(x + t * e + j);
 }
 
-/* One head of one window; `at` is where its first token begins in each tensor. */
-TARGET static void NAME(mix)(struct sizes n, const float *q, const float *k, const float *v, float *out, float *room)
+/* One head of one window; `at` is where its first token begins in each tensor: q, k and v, and what is made. */
+TARGET static void NAME(mix)(struct sizes n, long at, const void *const *given, void *const *made, float *room)
 {
+    const element *q = (const element *)given[0] + at, *k = (const element *)given[1] + at;
+    const element *v = (const element *)given[2] + at;
+    element *out = (element *)made[0] + at;
     long e = n.width, stride = n.heads * e;
     float *x = room, *y = x + BLOCK * e, *s = y + BLOCK * e, *k_sum = s + e * e;
     memset(k_sum, 0, e * sizeof(float));
@@ -142,7 +177,7 @@ TARGET static void NAME(mix)(struct sizes n, const float *q, const float *k, con
             NEXT(out + (t + i) * stride + e, 1);
             float inverse = 1.0f / (NAME(dot)(x + i * e, k_sum, e) + n.stabilizer);
             for (long j = 0; j < e; j += LANES)
-                *(loose *)(out + (t + i) * stride + j) = *(const vec *)(y + i * e + j) * inverse;
+                NAME(store)(out + (t + i) * stride + j, *(const vec *)(y + i * e + j) * inverse);
         }
     }
 }
@@ -150,24 +185,28 @@ TARGET static void NAME(mix)(struct sizes n, const float *q, const float *k, con
 /* Write (gradient - weight * row) phi'(x), where phi' = min(phi, 1); without weights, gradient - row. */
 TARGET static void NAME(through_phi)(
     long rows, const float *restrict gradient, const float *restrict feature, const float *weights,
-    const float *restrict row, float *restrict out, long stride, long e)
+    const float *restrict row, element *restrict out, long stride, long e)
 {
+    const vec one = (vec){0} + 1.0f;
     for (long t = 0; t < rows; t++) {
         NEXT(out + t * stride + e, 1);
         float weight = weights ? weights[t] : 1.0f;
-        SIMD() for (long j = 0; j < e; j++) {
-            float f = feature[t * e + j];
-            out[t * stride + j] = (gradient[t * e + j] - weight * row[j]) * (f > 1.0f ? 1.0f : f);
+        for (long j = 0; j < e; j += LANES) {
+            vec f = *(const vec *)(feature + t * e + j);
+            vec outer = *(const vec *)(gradient + t * e + j) - weight * *(const vec *)(row + j);
+            NAME(select)(f > one, &one, &f);
+            NAME(store)(out + t * stride + j, outer * f);
         }
     }
 }
 
-/* The gradients of one head of one window; the formulas are in fused.py, S and dS transposed where that is what a
+/* The gradients of one head of one window, of q, k and v, given those and that of what was made; the formulas are in fused.py, S and dS transposed where that is what a
    product needs, so that the second factor of each has its rows one after the other. */
-TARGET static void NAME(back)(
-    struct sizes n, const float *q, const float *k, const float *v, const float *gradient, float *dq, float *dk,
-    float *dv, float *room)
+TARGET static void NAME(back)(struct sizes n, long at, const void *const *given, void *const *made, float *room)
 {
+    const element *q = (const element *)given[0] + at, *k = (const element *)given[1] + at;
+    const element *v = (const element *)given[2] + at, *gradient = (const element *)given[3] + at;
+    element *dq = (element *)made[0] + at, *dk = (element *)made[1] + at, *dv = (element *)made[2] + at;
     long e = n.width, stride = n.heads * e;
     float *x = room, *y = x + BLOCK * e, *g = y + BLOCK * e, *fq = g + BLOCK * e, *u = fq + BLOCK * e;
     float *st = u + BLOCK * e, *dst = st + e * e, *k_sum = dst + e * e, *c_sum = k_sum + e, *c = c_sum + e;
@@ -186,7 +225,7 @@ TARGET static void NAME(back)(
             NEXT(gradient + (t + i) * stride + e, 0);
             c[i] = 1.0f / (NAME(dot)(fq + i * e, k_sum, e) + n.stabilizer);
             for (long j = 0; j < e; j += LANES)
-                *(vec *)(g + i * e + j) = c[i] * *(const loose *)(gradient + (t + i) * stride + j);
+                *(vec *)(g + i * e + j) = c[i] * NAME(load)(gradient + (t + i) * stride + j);
         }
         NAME(product)(rows, e, g, e, 1, st, u, e, 0);
         for (long i = 0; i < rows; i++)
@@ -208,7 +247,8 @@ TARGET static void NAME(back)(
         NAME(product)(rows, e, x, e, 1, ds, u, e, 0);
         for (long i = 0; i < rows; i++) {
             NEXT(dv + (t + i) * stride + e, 1);
-            memcpy(dv + (t + i) * stride, u + i * e, e * sizeof(float));
+            for (long j = 0; j < e; j += LANES)
+                NAME(store)(dv + (t + i) * stride + j, *(const vec *)(u + i * e + j));
         }
         NAME(product)(rows, e, y, e, 1, dst, u, e, 0);
         NAME(through_phi)(rows, u, x, 0, c_sum, dk + t * stride, stride, e);
@@ -218,8 +258,12 @@ TARGET static void NAME(back)(
 #undef vec
 #undef loose
 #undef ints
+#undef uints
+#undef shorts
+#undef element
 #undef NAME
 #undef TARGET
 #undef LANES
 #undef VECTORS
 #undef ROWS
+#undef BFLOAT16

@@ -12,8 +12,8 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.kernels import sweep
-from harness.kernels.sweep import Shape, work_of
+from harness.kernels.check import TOLERANCE, error_of
+from harness.kernels.shape import Shape, arguments, built, work_of
 from harness.kernels.table import KERNELS
 from profiles.kernels import Direction
 from profiles.ratio import paired_ratio
@@ -56,9 +56,9 @@ def bench_kernel(benchmark: BenchmarkFixture, name: str, direction: Direction) -
     kernel = KERNELS[name]
     if reason := kernel.unavailable(DEVICE, SHAPE.dtype):
         pytest.skip(reason)
-    mix, module = sweep._built(kernel, SHAPE)
-    assert sweep.error_of(kernel, mix, module, SHAPE, direction) <= sweep.TOLERANCE[SHAPE.dtype]
-    work = work_of(kernel, mix, SHAPE, direction)
+    mix, module = built(kernel, SHAPE)
+    assert error_of(kernel, mix, module, SHAPE, direction) <= TOLERANCE[SHAPE.dtype]
+    work = work_of(mix, arguments(SHAPE, narrow=kernel.narrow), direction)
     work()
 
     def drained() -> None:

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.experiment [--starts 20] [--comparisons 5] [--slower 0.15] [--out FILE.json]
 
-It is the gate's own comparison, its processes started anew so many times, for its kernels by turns; comparisons of both
-kinds alternate. The file is added to, so that an experiment may run in pieces.
+It is the gate's own comparison, its processes started anew so many times, for its kernels by turns and
+its directions by turns; comparisons of both kinds alternate. The file is added to, so that an experiment may run in
+pieces.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
 
-from tests.benchmarks.gate import KERNELS, compare, is_slower, workers
+from tests.benchmarks.gate import DIRECTIONS, KERNELS, compare, is_slower, workers
 
 HERE = Path(__file__).resolve().parents[2]
 Found = dict[str, list[dict[str, float | str | bool]]]
@@ -25,13 +26,14 @@ Found = dict[str, list[dict[str, float | str | bool]]]
 def one_start(kernel: str, comparisons: int, slower: float, found: Found) -> None:
     """Compare both ways, so many times each."""
     with workers(HERE, kernel) as base, workers(HERE, kernel) as head:
-        for _ in range(comparisons):
+        for direction in islice(cycle(DIRECTIONS), comparisons):
             for planted in (0.0, slower):
                 started = perf_counter()
-                ratio = compare(base.ask, partial(head.ask, planted))
+                ratio = compare(partial(base.ask, direction), partial(head.ask, direction, planted))
                 found.setdefault(str(planted), []).append(
                     {
                         "kernel": kernel,
+                        "direction": direction,
                         **ratio._asdict(),
                         "alarm": is_slower(ratio),
                         "seconds": round(perf_counter() - started, 1),

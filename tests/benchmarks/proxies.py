@@ -42,7 +42,6 @@ class Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls = self.allocations = self.bytes = 0
-        self._seen: dict[int, Tensor] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}

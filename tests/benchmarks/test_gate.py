@@ -4,7 +4,10 @@ import math
 import random
 import shutil
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,27 +54,53 @@ def test_a_noisy_machine_does_not_hide_fifteen_percent_nor_invent_them() -> None
 @pytest.mark.slow
 def test_a_worker_answers_with_the_time_of_its_work_and_ends_with_the_gate() -> None:
     with gate.worker(HERE, "fastformer native") as process:
-        assert gate.ask(process) > 0
-        assert gate.ask(process, slower=0.5) > 0
+        for direction in gate.DIRECTIONS:
+            assert gate.ask(process, direction) > 0
+            assert gate.ask(process, direction, slower=0.5) > 0
     assert process.returncode == 0
 
 
 def test_the_processes_of_a_checkout_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, float]] = []
-    monkeypatch.setattr(gate, "ask", lambda process, slower: asked.append((process, slower)))
+    asked: list[tuple[str, str, float]] = []
+    monkeypatch.setattr(gate, "ask", lambda *of: asked.append(of))
     workers = gate.Workers(["one", "other"])  # type: ignore[list-item]
     for slower in (0.0, 0.1, 0.2):
-        workers.ask(slower)
-    assert asked == [("one", 0.0), ("other", 0.1), ("one", 0.2)]
+        workers.ask("forward", slower)
+    assert asked == [("one", "forward", 0.0), ("other", "forward", 0.1), ("one", "forward", 0.2)]
+
+
+def test_a_loss_in_one_direction_alone_is_an_alarm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(process: str, direction: str, _: float) -> int:
+        return 1150 if (process, direction) == ("head", "forward") else 1000
+
+    @contextmanager
+    def workers(checkout: Path, _: str) -> Iterator[gate.Workers]:
+        yield gate.Workers([str(checkout)])  # type: ignore[list-item]
+
+    monkeypatch.setattr(gate, "ask", ask)
+    monkeypatch.setattr(gate, "workers", workers)
+    monkeypatch.setattr(gate, "built", lambda _: "was built")
+    assert gate.main(["base", "head"]) == gate.REGRESSION
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * len(gate.KERNELS)
+    assert all(line.endswith("SLOWER") == (", forward:" in line) for line in lines)
+
+
+def test_make_builds_the_heads_kernel_before_it_is_timed() -> None:
+    command = ["make", "--dry-run", "--what-if=models/attention/linear_kernel.c", "gate"]
+    planned = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE).stdout
+    assert 0 <= planned.find("--editable .") < planned.find("-m tests.benchmarks.gate")
 
 
 @pytest.mark.slow
 def test_being_put_aside_or_waiting_is_no_part_of_the_time() -> None:
     with gate.worker(HERE, "fastformer native") as process:
-        gate.ask(process)
+        gate.ask(process, "forward")
         process.send_signal(signal.SIGSTOP)
         assert process.stdin is not None
-        process.stdin.write("0\n")
+        process.stdin.write("0 forward\n")
         process.stdin.flush()
         time.sleep(2.0)
         process.send_signal(signal.SIGCONT)
@@ -88,7 +117,7 @@ def test_a_checkout_without_the_attention_is_not_comparable(tmp_path: Path, capf
 @pytest.mark.slow
 def test_a_checkout_without_the_kernel_says_so(capfd: pytest.CaptureFixture[str]) -> None:
     with gate.worker(HERE, "no such") as process, pytest.raises(EOFError):
-        gate.ask(process)
+        gate.ask(process, "forward")
     assert "has no kernel 'no such'" in capfd.readouterr().err
 
 

@@ -1,9 +1,9 @@
 """Run one checkout's kernel whenever a line comes on stdin, and answer with the nanoseconds of processor time it took.
 
 The time is the process's own, on one thread: being put aside for others costs nothing, and waiting counts for nothing.
-The kernel, forward and backward between its projections, is taken from whichever checkout is first on PYTHONPATH, so
+The kernel, between its projections, is taken from whichever checkout is first on PYTHONPATH, so
 that this file serves any commit that has the table of kernels. A line is the part by which to prolong the work, 0 but
-for experiments: 0.15 makes it 15 % slower.
+for experiments (0.15 makes it 15 % slower), and the direction: "0 forward" or "0 forward + backward".
 """
 
 import sys
@@ -34,11 +34,17 @@ def main(name: str) -> None:
     leaves = [torch.randn(WINDOWS, TOKENS, HEADS, width, requires_grad=True) for width in widths]
     gradient_bthe = torch.randn(WINDOWS, TOKENS, HEADS, WIDTH)
 
-    def work() -> None:
+    def forward() -> None:
+        with torch.no_grad():
+            mix(leaves[0], leaves[1], leaves[2])
+
+    def both() -> None:
         torch.autograd.grad(mix(leaves[0], leaves[1], leaves[2]), leaves, gradient_bthe, allow_unused=True)
 
+    works = {"forward": forward, "forward + backward": both}
     for line in sys.stdin:
-        print(timed(work, float(line)), flush=True)
+        slower, direction = line.strip().split(maxsplit=1)
+        print(timed(works[direction], float(slower)), flush=True)
 
 
 def timed(work: Callable[[], object], slower: float) -> int:

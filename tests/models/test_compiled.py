@@ -1,6 +1,8 @@
 """Linear attention in C is what the eager one is, on every instruction set of this processor, and is chosen."""
 
+import os
 from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
 import torch
@@ -8,12 +10,16 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.attention import compiled, linear, linear_kernel
+from models.attention import compiled, linear
 from models.attention.compiled import compiled_linear_attention
 from models.attention.linear import eager_linear_attention, linear_attention
 from models.attention.sizes import Sizes
 from models.attention.table import VARIANTS
 from tests.reference import attention as reference
+
+if compiled.missing and not os.environ.get("CI"):  # which has a compiler, and must not pass without
+    pytest.skip(f"the C kernel was not built: {compiled.missing}", allow_module_level=True)
+linear_kernel = import_module("models.attention.linear_kernel")
 
 SETS = ("avx512", "avx2", "plain")
 SHAPES = [(1, 2, 2, 16), (3, 9, 1, 32), (5, 49, 8, 64), (2, 64, 2, 64), (2, 65, 2, 80), (1, 200, 3, 128)]
@@ -58,6 +64,14 @@ def test_it_is_the_published_attention() -> None:
     torch.testing.assert_close(attention(x_btd), torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
+def test_bfloat16_is_rounded_once_to_the_nearest_as_torch_rounds() -> None:
+    given, gradient = [x.detach().bfloat16() for x in inputs(3, 70, 2, 32)], torch.randn(3, 70, 2, 32).bfloat16()
+    ours = results(compiled_linear_attention, [x.clone().requires_grad_() for x in given], gradient)
+    wide = results(compiled_linear_attention, [x.float().requires_grad_() for x in given], gradient)
+    for rounded, exact in zip(ours, wide, strict=True):
+        assert torch.equal(rounded, exact.bfloat16())
+
+
 @pytest.mark.parametrize("value", [-1e4, -100.0, -87.0, -30.0, -1e-8, 0.0, 1e-8, 30.0, 1e4])
 def test_extreme_queries_and_keys_stay_numbers(value: float) -> None:
     given = [torch.full((1, 4, 1, 16), value), torch.full((1, 4, 1, 16), value), torch.rand(1, 4, 1, 16)]
@@ -70,9 +84,10 @@ def test_extreme_queries_and_keys_stay_numbers(value: float) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", compiled.DTYPES)
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_what_is_no_number_makes_none(which: int) -> None:
-    given = inputs(2, 9, 2, 16)
+def test_what_is_no_number_makes_none(which: int, dtype: torch.dtype) -> None:
+    given: list[Tensor] = [x.detach().to(dtype) for x in inputs(2, 9, 2, 16)]
     with torch.no_grad():
         given[which][1, 3, 1, 5] = torch.nan
     mixed = compiled_linear_attention(*given)
@@ -112,8 +127,10 @@ def test_a_gradient_of_its_gradient_is_refused() -> None:
         torch.autograd.grad(compiled_linear_attention(*given).sum(), given, create_graph=True)
 
 
-def test_it_keeps_nothing_but_its_arguments() -> None:
-    given, kept = inputs(1, 9, 2, 16), []
+@pytest.mark.parametrize("dtype", compiled.DTYPES)
+def test_it_keeps_nothing_but_its_arguments(dtype: torch.dtype) -> None:
+    given: list[Tensor] = [x.detach().to(dtype).requires_grad_() for x in inputs(1, 9, 2, 16)]
+    kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
         compiled_linear_attention(*given)
     assert {x.data_ptr() for x in kept} == {x.data_ptr() for x in given}
@@ -177,6 +194,8 @@ def test_keys_and_values_of_another_shape_are_refused_and_not_read_past_their_en
         torch.ops.inpainting.linear_attention(q_bthe, other, other)
     with pytest.raises(ValueError, match="one shape"):
         torch.ops.inpainting.linear_attention(*[q_bthe.double()] * 3)
+    with pytest.raises(ValueError, match="bfloat16, "):
+        compiled_linear_attention(q_bthe.bfloat16(), q_bthe, q_bthe)
 
 
 @pytest.mark.parametrize(("tokens", "width", "wins"), [

@@ -11,9 +11,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import bench
-from harness.kernels import command, sweep, table
+from harness.kernels import check, command, sweep, table
+from harness.kernels.check import TOLERANCE, error_of
 from harness.kernels.crossover import Point, crossing, crossover
-from harness.kernels.sweep import Shape, cost_of, error_of, joules, sweep_shape
+from harness.kernels.shape import Shape, arguments, built, cost_of
+from harness.kernels.sweep import joules, sweep_shape
 from harness.kernels.table import KERNELS
 from models.attention.sizes import Sizes
 from profiles.energy.readings import Reading
@@ -63,10 +65,10 @@ def turns(works: dict[str, object], **_: object) -> Rounds:
 @pytest.mark.parametrize("direction", ["forward", "forward + backward"])
 @pytest.mark.parametrize(("name", "dtype"), BUILT)
 def test_every_kernel_is_right(name: str, dtype: torch.dtype, direction: str) -> None:
-    for tokens in (8, 16, 17):
-        mix, module = sweep._built(KERNELS[name], shape(tokens, dtype=dtype))
+    for tokens in (1, 8, 16, 17):
+        mix, module = built(KERNELS[name], shape(tokens, dtype=dtype))
         found = error_of(KERNELS[name], mix, module, shape(tokens, dtype=dtype), direction)  # type: ignore[arg-type]
-        assert found <= sweep.TOLERANCE[dtype]
+        assert found <= TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("fault", [lambda mixed: mixed * 1.0001, lambda mixed: mixed * math.nan])
@@ -85,8 +87,7 @@ def test_a_wrong_result_has_no_time(
     )
     assert rows[0].time_s is None
     assert rows[0].reason.startswith("wrong result")
-    assert rounds is not None
-    assert list(rounds.times_ns) == ["softmax eager", "softmax sdpa"]
+    assert list(rounds[0].times_ns) == ["softmax eager", "softmax sdpa"]
 
 
 def test_only_the_last_window_being_wrong_is_seen() -> None:
@@ -96,6 +97,39 @@ def test_only_the_last_window_being_wrong_is_seen() -> None:
         return mixed
 
     assert error_of(KERNELS["softmax eager"], mix, torch.nn.Module(), shape(9), "forward") > 0.5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_wrong_token_of_one_head_is_seen(dtype: torch.dtype) -> None:
+    def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        mixed = KERNELS["softmax eager"].build(Sizes(32, 2, 400))[0](q, k, v).clone()
+        mixed[1, 7, 1] *= 1.2
+        return mixed
+
+    found = error_of(KERNELS["softmax eager"], mix, torch.nn.Module(), shape(400, dtype=dtype), "forward")
+    assert found > TOLERANCE[dtype]
+
+
+def test_instances_are_made_anew_and_their_spread_is_the_interval() -> None:
+    made: list[dict[str, object]] = []
+
+    def slower_each_time(works: dict[str, object], **_: object) -> Rounds:
+        made.append(works)
+        return Rounds({"linear eager": [10**6 * (10 + len(made))] * 50, "softmax eager": [10**7] * 50}, "time")
+
+    names = ["linear eager", "softmax eager"]
+    rows, instances = sweep_shape(names, shape(9), "forward", RATES, NoMeter(), 60.0, slower_each_time)
+    found = sweep.ratio(instances, "linear eager", "softmax eager")
+    assert found == pytest.approx((1.35, 1.1, 1.6, 6), abs=2e-3)
+    assert [row.rounds for row in rows] == [300, 300]
+    assert len({id(works["linear eager"]) for works in made}) == len(made) == sweep.INSTANCES
+
+
+def test_no_instance_begins_once_time_is_up() -> None:
+    names = ["linear eager", "softmax eager"]
+    _, instances = sweep_shape(names, shape(9), "forward", RATES, NoMeter(), 0.04, turns)  # 16 ms each
+    assert len(instances) == 3
+    assert sweep.ratio(instances, *names).low == 0.0
 
 
 def test_a_wrong_gradient_is_seen() -> None:
@@ -113,8 +147,8 @@ def test_a_wrong_gradient_is_seen() -> None:
 def test_the_operations_are_those_that_torch_counts(name: str, tokens: int) -> None:
     of = shape(tokens)._replace(device=torch.device("meta"))
     with torch.device("meta"):
-        mix, _ = sweep._built(KERNELS[name], of)
-        q, k, v, _ = sweep.arguments(KERNELS[name], of)
+        mix, _ = built(KERNELS[name], of)
+        q, k, v, _ = arguments(of, narrow=KERNELS[name].narrow)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             mix(q, k, v)
     assert cost_of(KERNELS[name], of, "forward")[0] == counter.get_total_flops()
@@ -128,11 +162,12 @@ def test_bytes_are_arguments_and_results_once_each() -> None:
 
 
 def test_what_does_not_fit_is_skipped_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**21}))
-    large = shape(400, windows=1)
-    rows, _ = sweep_shape(["softmax eager", "linear fused"], large, "forward", RATES, NoMeter(), 0.0, turns)
-    assert "more than half" in rows[0].reason
-    assert (rows[0].time_s, rows[1].reason) == (None, "")
+    large = shape(400, windows=20)
+    for free_bytes, fits in ((220e6, [False, True]), (190e6, [False, False])):  # the formula's pairs are 77e6 bytes
+        monkeypatch.setattr(check, "free_bytes", lambda _, free_bytes=free_bytes: free_bytes)
+        rows, _ = sweep_shape(["softmax eager", "linear fused"], large, "forward", RATES, NoMeter(), 0.0, turns)
+        assert ["more than half" not in row.reason for row in rows] == fits
+        assert [row.time_s is not None for row in rows] == fits
 
 
 @pytest.mark.parametrize("spoiled", ["mixed", "gradient"])
@@ -205,12 +240,39 @@ def test_too_few_rounds_bound_no_interval() -> None:
     assert (each.low, each.high) == (None, None)  # type: ignore[attr-defined]
 
 
+def test_a_ratio_without_an_interval_beside_the_crossover_bounds_no_end() -> None:
+    ratios = {49: Ratio(1.02, 1.01, 1.03, 9), 64: Ratio(0.5, 0.0, math.inf, 3), 128: Ratio(0.9, 0.88, 0.92, 9)}
+    points = [Point(*each) for each in ratios.items()]
+    each = crossover("linear", "softmax", "float32", "forward", points, 64)
+    assert each.tokens == pytest.approx(49.4, abs=0.05)
+    assert (each.low, each.high) == (None, None)
+
+
+def test_flash_attention_of_torch_is_in_half_precision_on_cuda() -> None:
+    unavailable = KERNELS["softmax sdpa-flash"].unavailable
+    assert unavailable(CPU, torch.float32) is None
+    assert unavailable(torch.device("cuda:0"), torch.bfloat16) is None
+    assert "--dtype bfloat16" in (unavailable(torch.device("cuda:0"), torch.float32) or "")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="gpu: no CUDA device")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gpu_times_every_kernel_or_says_why_not(dtype: torch.dtype) -> None:
+    of = shape(49, width=64, dtype=dtype)._replace(device=torch.device("cuda:0"))
+    rows, _ = sweep_shape(list(KERNELS), of, "forward + backward", RATES, NoMeter(), 0.0)
+    assert all((row.time_s is None) == bool(row.reason) for row in rows)
+    assert not [row.reason for row in rows if row.reason.startswith("wrong result")]
+
+
 @pytest.mark.parametrize(("option", "message"), [
     ({"lengths": "49,x"}, "--lengths: got '49,x'"),
     ({"kernel": ["no such"]}, "--kernels: got no such"),
     ({"dtype": ["float16"]}, "--dtype: got 'float16'"),
     ({"direction": ["backward"]}, "--direction: got 'backward'"),
     ({"out": Path("/no/such/folder/x.json")}, "--out: got /no/such/folder/x.json"),
+    ({"out": Path("x.csv")}, "--out: got x.csv; expected a file whose name ends in .json"),
+    ({"out": Path("x")}, "--out: got x; expected a file whose name ends in .json"),
 ])  # fmt: skip
 def test_wrong_use_is_one_line(option: dict[str, object], message: str) -> None:
     given = {"out": None, "lengths": "9", "kernel": None, "dtype": None, "direction": None, "budget": 0.0}
@@ -238,6 +300,43 @@ def test_the_command_writes_a_record_its_csv_and_a_picture(
     assert out.with_suffix(".svg").read_text().count("linear fused") == 1
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "unavailable" in capsys.readouterr().out
+
+
+def test_a_folder_is_no_file_for_the_record(tmp_path: Path) -> None:
+    folder = tmp_path / "kernels.json"
+    folder.mkdir()
+    with pytest.raises(ConfigError, match="expected a file whose name"):
+        command._check(folder)
+
+
+def test_wrong_use_says_nothing_of_a_file_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "kernels.json"
+    out.write_text("{}")
+    monkeypatch.setattr("sys.argv", f"bench kernels --dtype float16 --out {out}".split())
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("bench: --dtype: got 'float16'")
+    assert out.read_text() == "{}"
+
+
+def test_what_was_measured_before_a_kill_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed_at_nine(names: list[str], of: Shape, *rest: object) -> object:
+        if of.tokens == 9:
+            raise KeyboardInterrupt
+        return sweep_shape(names, of, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(command, "matmul_flops_per_s", lambda *_: 1e11)
+    monkeypatch.setattr(command, "copied_bytes_per_s", lambda *_: 1e10)
+    monkeypatch.setattr(command, "sweep_shape", killed_at_nine)
+    out = tmp_path / "kernels.json"
+    given = {"lengths": "4,9", "kernel": ["linear eager"], "dtype": None, "direction": None, "budget": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        command.kernels(out=out, tokens=9, device="cpu", **given)  # type: ignore[arg-type]
+    assert {row.tokens for row in read_model(KernelsRecord, out).rows} == {4}
+    assert out.with_suffix(".csv").read_text().count("linear eager,4,") == 2
 
 
 def test_what_was_skipped_is_shown_with_its_reason() -> None:
