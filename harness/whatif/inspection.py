@@ -15,6 +15,7 @@ from harness.interrupt import Interrupt
 from harness.pipelines.parts import Images, Pipeline, as_floats, joined
 from harness.progress import Reporter
 from harness.result import why_unscored
+from harness.samples import Samples
 from harness.scores import score
 from harness.whatif.subject import Subject, as_it_was, exchanged
 from profiles.stages import Stage, stage
@@ -40,8 +41,7 @@ def brightness(images: Images, labels: Sequence[LabelledImage]) -> Evaluated:
     with closing(images.each()) as deliveries:
         originals_ichw = torch.cat([as_floats(joined(loaded.images_irqcss)) for loaded in deliveries]).cpu()
     masks_ihw = torch.stack([_mask(label, side) for label in labels])
-    reconstructions_ichw = (originals_ichw * 255).round().to(torch.uint8)
-    return Evaluated(tuple(labels), originals_ichw.mean(dim=1).numpy(), masks_ihw.numpy(), reconstructions_ichw.numpy())
+    return Evaluated(tuple(labels), originals_ichw.mean(dim=1).numpy(), masks_ihw.numpy(), Samples(labels, 0))
 
 
 def _mask(label: LabelledImage, side: int) -> Tensor:

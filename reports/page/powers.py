@@ -26,8 +26,8 @@ def powers_table(cells: tuple[Cell, ...], who: Identity) -> Table | None:
         Column("Used", "%, most", numeric=True),
     )
     detail = (
-        "Mean, IQR and most are of the samples (n) that fell into the phase, which are the rows of the cell's telemetry.csv; "
-        "of a long run, one row for as many as its column samples says. "
+        "Mean, IQR and most are of the samples (n) that fell into the phase: the rows of the cell's telemetry.csv, of "
+        "which in a long run one stands for as many as its column samples says. "
         f"{count(len(body), 'row')}; {who.shared}."
     )
     return Table("powers", "Power and utilisation by phase", columns, body, detail)
