@@ -20,7 +20,7 @@ help:
 	@echo "make format   format the code"
 	@echo "make fuzz     try 10,000 damaged images, configurations and runs; FUZZ_INPUTS=number (make test tries 1,000)"
 	@echo "make benchmark-pipelines"
-	@echo "              compare the fast pipeline with the machine and with the thesis's; 15 minutes of a quiet machine;"
+	@echo "              compare the fast pipeline with the machine and with the thesis's; 25 minutes of a quiet machine;"
 	@echo "              real images by BENCH_TEST_DATA, after an interruption PIPELINES=--resume"
 	@echo "make benchmarks"
 	@echo "              time every attention kernel by pytest-benchmark; BENCHMARKS=options"
