@@ -102,6 +102,8 @@ def percent(share: float, spread: float | None = None) -> str:
 
 def points(difference: float) -> str:
     """Return a *difference* of two shares of 1 in percentage points, with its sign."""
+    if not math.isfinite(difference):
+        return "not a finite number"
     return f"{'+' if difference > 0.0 else ''}{_fixed(100.0 * difference, 2)}"
 
 

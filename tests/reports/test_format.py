@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.words.format import between, listed, number, p_value, percent, ratio, scale, short, visible, with_spread
+from reports.words.format import (
+    between,
+    listed,
+    number,
+    p_value,
+    percent,
+    points,
+    ratio,
+    scale,
+    short,
+    visible,
+    with_spread,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +57,7 @@ def test_every_number_has_a_text_that_fits_a_table(value: float, spread: float) 
         with_spread(value, spread, None),
         percent(value),
         percent(value, spread),
+        points(value),
     )
     assert all(len(text) < 50 for text in (*told, ratio(value), between(value, 2.0 * value)))
 

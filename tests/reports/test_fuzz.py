@@ -17,7 +17,12 @@ from report_runs import Spec, environment, manifest, metered, pair, write_cell, 
 import bench
 from tests.damage import edited, edited_json, edited_table, inputs
 
-pytestmark = pytest.mark.fuzz
+pytestmark = [
+    pytest.mark.fuzz,
+    pytest.mark.filterwarnings(
+        "ignore:Generating overly large repr"
+    ),  # of a record damaged twice, and so twice as long
+]
 
 CODES = {0, 1, 2, 3, 4, 5}
 
