@@ -39,8 +39,16 @@ def widened_ratio(times: Sequence[float], baseline: Sequence[float], confidence:
     ratio = ratio_of_samples(times, baseline, confidence)
     follows = min(_MOST_FOLLOWING, max(_following(times), _following(baseline)))
     factor = math.sqrt((1.0 + follows) / (1.0 - follows))
-    low, high = ((end / ratio.value) ** factor * ratio.value for end in (ratio.low, ratio.high))
+    low, high = (_power(end / ratio.value, factor) * ratio.value for end in (ratio.low, ratio.high))
     return ratio._replace(low=low, high=high)
+
+
+def _power(base: float, exponent: float) -> float:
+    """Return *base* to the power of *exponent*; infinite where no number is so large."""
+    try:
+        return math.pow(base, exponent)
+    except OverflowError:
+        return math.inf
 
 
 def _following(samples: Sequence[float]) -> float:

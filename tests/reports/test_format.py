@@ -1,7 +1,7 @@
 """Digits and names."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reports.words.format import (
@@ -50,6 +50,7 @@ def test_rounding_moves_a_number_by_less_than_its_spread(value: float, spread: f
 
 
 @given(value=st.floats(), spread=st.floats(min_value=0.0))
+@example(value=float("nan"), spread=1.0)
 def test_every_number_has_a_text_that_fits_a_table(value: float, spread: float) -> None:
     told = (
         number(value),

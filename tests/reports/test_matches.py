@@ -1,6 +1,7 @@
 """The verdict per category, and the numbers behind the curves."""
 
 import csv
+import math
 from dataclasses import replace
 from statistics import fmean
 
@@ -8,7 +9,7 @@ import pytest
 from report_runs import Build, Spec, pair, write_telemetry
 
 from profiles.record import EpochRow
-from reports.claims.samples import samples
+from reports.claims.samples import samples, widened_ratio
 from reports.page.losses import losses_table
 from reports.page.matches import matches_table
 from reports.page.powers import powers_table
@@ -147,3 +148,8 @@ def test_energy_of_one_rank_s_device_is_no_sample_of_all_ranks_energy(build: Bui
     assert metered.record is not None
     several = replace(metered, record=metered.record.model_copy(update={"ranks": 2}))
     assert samples(several, "energy_per_epoch") == []
+
+
+def test_times_that_no_float_can_widen_have_an_interval_without_an_end() -> None:
+    ratio = widened_ratio([1e250, 1e20, 1e300, 1e300, 1e10, 1e-200], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.95)
+    assert (ratio.low, ratio.high) == (0.0, math.inf)
