@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from profiles.errors import RunDirectoryError
 
@@ -203,7 +203,7 @@ class StageTotal(_Frozen):
     stage: str
     direction: Direction
     exposed_s: float
-    share: float
+    share: float = Field(ge=0.0, le=1.0 + 1e-6)
     epochs: int
     tag: Tag = "measured"
     spread_s: float | None = None
