@@ -69,7 +69,7 @@ class PhaseSums:
     def add(self, both_la: Floats, first: int, last: int, within_s: float) -> None:
         """Add one interval: the cells' seconds at each lag and its energy; the cells at its two ends."""
         self.products_blaa[self._block] += both_la[:, :, None] * both_la[:, None, :]
-        self.blur_c[[first, last]] += within_s**2 / 3  # the variance of a moment anywhere within
+        np.add.at(self.blur_c, [first, last], within_s**2 / 3)  # the variance of a moment anywhere within
         self.intervals += 1
         self._filled += 1
         if self._filled == self._length:
@@ -126,7 +126,8 @@ class StagePower:
             fresh, self._buffer = self._buffer, array("q")
         if fresh:
             fresh_n3 = np.frombuffer(fresh, np.int64).reshape(-1, 3)
-            self._charges_n3 = np.concatenate((self._charges_n3, fresh_n3))[-CHARGES:]
+            waiting_n3 = self._charges_n3 if self._lags_l is not None else fresh_n3[:0]  # for intervals, if any came
+            self._charges_n3 = np.concatenate((waiting_n3, fresh_n3))[-CHARGES:]
         if self._lags_l is None or not len(self._charges_n3):
             return
         while self._pending and self._pending[0].end_ns - self._lags_l[0] <= self._charges_n3[-1, 2]:

@@ -205,6 +205,7 @@ def test_memory_does_not_grow_with_time() -> None:
 
 def test_memory_does_not_grow_while_the_meter_is_silent() -> None:
     power = StagePower()
+    power.observe(Interval(0, 1, 1.0, 0), 20)
     for charge in range(CHARGES + 1000):
         power.charged("train", ("loss", "forward"), charge, charge + 1)
     assert len(power._buffer) == 3 * CHARGES
@@ -213,6 +214,15 @@ def test_memory_does_not_grow_while_the_meter_is_silent() -> None:
             power.charged("train", ("loss", "forward"), charge, charge + 1)
         power.settle()
         assert len(power._charges_n3) <= CHARGES
+
+
+def test_without_a_meter_only_the_last_charges_are_kept() -> None:
+    power = StagePower()
+    for second in range(3):
+        for charge in range(10 * second, 10 * second + 10):
+            power.charged("train", ("loss", "forward"), charge, charge + 1)
+        power.settle()
+        assert len(power._charges_n3) == 10
 
 
 @pytest.mark.slow
