@@ -17,15 +17,21 @@ SAID = 5
 
 
 def energy_metrics(tables: Tables, devices: set[str], time_per_epoch: Metric) -> list[Metric]:
-    """Return the energy of an epoch, training and validation together, and of the whole training.
+    """Return the energy of an epoch, training and validation together, of the whole training, and of all phases.
 
     Energy of several *devices* is summed. Where few steps were measured, an epoch's is what they cost extended in time
     as *time_per_epoch* was.
     """
-    rows = [row for row in tables.energy_rows() if row.device in devices and row.phase in {"train", "validation"}]
+    every = [row for row in tables.energy_rows() if row.device in devices]
+    rows = [row for row in every if row.phase in {"train", "validation"}]
+    cell = _whole("cell_energy", _joules(every))
     counted = [row for row in tables.energy_rows(counted=True) if row in rows]
     if time_per_epoch.tag == "estimated":
-        return [_extended(counted, len(devices), time_per_epoch), unavailable("training_energy", "J", NOT_TRAINED)]
+        return [
+            _extended(counted, len(devices), time_per_epoch),
+            unavailable("training_energy", "J", NOT_TRAINED),
+            cell,
+        ]
     epochs: dict[int, list[EnergyRow]] = {}
     for row in counted:
         epochs.setdefault(row.epoch, []).append(row)
@@ -36,6 +42,7 @@ def energy_metrics(tables: Tables, devices: set[str], time_per_epoch: Metric) ->
         if known_j
         else unavailable("energy_per_epoch", "J", costs[0].reason if costs else NOTHING),
         _whole("training_energy", _joules(rows)),
+        cell,
     ]
 
 

@@ -21,6 +21,8 @@ from profiles.record import EnergyRow, Phase, StageEnergy
 GIVE_UP_NS = 2_000_000_000
 """A meter that is silent or stands still for so long is not waited for."""
 
+NO_COUNTER = "the board has no energy counter, and power sampled now and then is of no stage"
+
 BUSY_PCT = 5
 """Above this, a device is not idle."""
 
@@ -70,7 +72,7 @@ class DeviceMeter:
         self.answered = False
         self._lock = Lock()
         self._period_ns = period_ns
-        self._counter_watch, self._power_watch = MeterWatch(), MeterWatch()
+        self._watch = MeterWatch()
         self._counter = EnergyCurve("counter")
         self._trapezoid = EnergyCurve("trapezoid", max(10 * period_ns, GIVE_UP_NS // 2))
         self._heard: deque[tuple[int, Reading, Move | None, bool]] = deque()
@@ -78,7 +80,6 @@ class DeviceMeter:
         self._moved_ns: int | None = None  # or first seen
         self._sampled_ns: int | None = None
         self._move: Move | None = None
-        self._only_average = False
         self._known: set[str] = set()
         self._answers = False
         self._standing = Standing()
@@ -90,16 +91,16 @@ class DeviceMeter:
 
     @property
     def period_ns(self) -> int | None:
-        """How often the meter moves, once that is known."""
-        return (self._counter_watch if self._counts else self._power_watch).period_ns
+        """How often the counter moves, once that is known."""
+        return self._watch.period_ns
 
     def looked(self, now_ns: int, reading: Reading) -> None:
         """Take a quick look at the meter; the sampling thread calls this, and never waits in it."""
-        self._heard.append((now_ns, reading, self._watch(now_ns, reading), False))
+        self._heard.append((now_ns, reading, self._moved(now_ns, reading), False))
 
     def sampled(self, now_ns: int, reading: Reading) -> None:
         """Take a whole sample, likewise."""
-        self._heard.append((now_ns, reading, self._watch(now_ns, reading), True))
+        self._heard.append((now_ns, reading, self._moved(now_ns, reading), True))
         self.answered = self.answered or reading.power_w is not None or reading.energy_j is None
 
     def digest(self) -> None:
@@ -108,10 +109,8 @@ class DeviceMeter:
             self.power.settle()
 
     def next_look_ns(self) -> int | None:
-        """Return when the meter may move, where a look then is worth it."""
-        if self._counts:
-            return self._counter_watch.next_look_ns()
-        return self._power_watch.next_look_ns() if self._power_watch.period_ns is None else None
+        """Return when the counter may move, where a look then is worth it."""
+        return self._watch.next_look_ns()
 
     def idle_begins(self, start_ns: int) -> None:
         """Begin to measure the idle device."""
@@ -161,7 +160,7 @@ class DeviceMeter:
 
     def stage_energies(self, phase: Phase, exposed_s: Mapping[Cell, float], total: Joules) -> tuple[StageEnergy, ...]:
         """Estimate what each stage of a phase cost; see `split.stage_energies`."""
-        why_not = "" if not self._only_average else "the board tells only a power averaged over about a second"
+        why_not = "" if self._counts else NO_COUNTER
         with self._digested():
             self.power.settle()
             return stage_energies(self.power, phase, self.device, exposed_s, total, self._idle_w(), why_not)
@@ -211,16 +210,13 @@ class DeviceMeter:
             caveats="; ".join(stretch.tally.caveats()),
         )
 
-    def _watch(self, now_ns: int, reading: Reading) -> Move | None:
+    def _moved(self, now_ns: int, reading: Reading) -> Move | None:
         if reading.energy_j is not None:
             self._counts = True
-            move = self._counter_watch.look(now_ns, reading.energy_j)
+            move = self._watch.look(now_ns, reading.energy_j)
             self.answered = self.answered or move is not None  # energy is told from a first movement on
             return move
-        if reading.power_w is not None and not self._counts:
-            self._power_watch.look(now_ns, reading.power_w)
-        else:
-            self._counter_watch.missed()
+        self._watch.missed()
         return None
 
     @contextmanager
@@ -244,7 +240,6 @@ class DeviceMeter:
         if reading.power_w is not None:
             self._sampled_ns = now_ns
             self._trapezoid.sampled(now_ns, reading.power_w)
-            self._observe_power(now_ns, reading)
         self._give_up(now_ns, reading)
         self.why |= reading.why
         self._answers = self._answers or "device" not in reading.why
@@ -256,21 +251,13 @@ class DeviceMeter:
 
     def _observe_counter(self, move: Move) -> None:
         self._counter.counted(*move)
-        period_ns = self._counter_watch.period_ns
-        if not (move.sharp or self._counter_watch.fluent):
+        period_ns = self._watch.period_ns
+        if not (move.sharp or self._watch.fluent):
             return  # an interval ends where a movement was looked for
         last, self._move = self._move, move
         if last is not None and period_ns is not None and last.at_ns < move.at_ns and last.value <= move.value:
             within_ns = max(last.within_ns, move.within_ns)
             self.power.observe(Interval(last.at_ns, move.at_ns, move.value - last.value, within_ns), period_ns)
-
-    def _observe_power(self, now_ns: int, reading: Reading) -> None:
-        """Take an instant power for that of the time since it last moved; an average is of no stage."""
-        self._only_average = not self._counts and reading.power_source == "average"
-        if not self._counts and reading.power_source == "instant" and reading.power_w is not None:
-            span_ns = min(self._power_watch.period_ns or self._period_ns, self._period_ns)
-            interval = Interval(now_ns - span_ns, now_ns, reading.power_w * span_ns / 1e9, span_ns // 2)
-            self.power.observe(interval, span_ns)
 
     def _give_up(self, now_ns: int, reading: Reading) -> None:
         """Answer what waits for a meter that stands still, does not speak, or never did."""

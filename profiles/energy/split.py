@@ -30,6 +30,9 @@ assert FEWEST_BLOCKS <= BLOCKS // 2  # noqa: S101 - or merging blocks would lose
 SINGULAR = 1e9
 """A variance inflated so many times over is that of a cell which always runs beside another."""
 
+FAINTEST = 1e-12
+"""A cell whose squared seconds are less than this share of the largest's, at any lag, is as good as never met."""
+
 BLURRED = 0.1
 """Where more than this of what tells a cell from others can be blur of the meter's moments, it is not told."""
 
@@ -127,8 +130,8 @@ def _lags(blocks_blaa: Floats) -> tuple[int, Floats, list[int]]:
 def _fit(sums: PhaseSums, columns: list[int | None], mean_w: float) -> _Power:
     """Find the watts of the cells in *columns*; of one that cannot be told, take the mean, give or take as much."""
     all_blaa = sums.blocks()
-    ran_bc = np.diagonal(all_blaa[:, 1], axis1=1, axis2=2)[:, :CELLS] > 0
-    met = [int(column) for column in np.flatnonzero(ran_bc.any(axis=0))]
+    squares_blc = np.diagonal(all_blaa, axis1=2, axis2=3)[..., :CELLS]
+    ran_bc, met = np.asarray((squares_blc > 0).all(axis=1)), _met(squares_blc.sum(axis=0))
     kept = [*met, CELLS]
     blocks_blaa = all_blaa[:, :, kept][:, :, :, kept]
     lag, watts_lk, possible = _lags(blocks_blaa)
@@ -142,7 +145,7 @@ def _fit(sums: PhaseSums, columns: list[int | None], mean_w: float) -> _Power:
 
     why = []
     for column in columns:
-        if column is None or not ran_bc[:, column].sum() >= FEWEST_BLOCKS:
+        if column not in met or ran_bc[:, column].sum() < FEWEST_BLOCKS:
             why.append("it ran in too few intervals of the meter")
         elif inflation_k[met.index(column)] > SINGULAR:
             why.append("it always ran beside another stage")
@@ -157,6 +160,12 @@ def _fit(sums: PhaseSums, columns: list[int | None], mean_w: float) -> _Power:
         watts_c[into] = watts_k[out_of]
         covariance_cc[np.ix_(into, into)] = covariance_kk[np.ix_(out_of, out_of)]
     return _Power(watts_c, covariance_cc, why, lag)
+
+
+def _met(squares_lc: Floats) -> list[int]:
+    """Return the cells that ran at every lag: one at the very edge of what was seen has nothing to fit at some."""
+    faintest_l1 = FAINTEST * squares_lc.max(axis=1, keepdims=True)
+    return [int(column) for column in np.flatnonzero((squares_lc > faintest_l1).all(axis=0))]
 
 
 def _jackknife(blocks_baa: Floats, total_aa: Floats) -> Floats:

@@ -41,9 +41,6 @@ CHARGES = 1 << 18
 """Charges that wait for intervals; should more come, because the meter is silent, they are left out."""
 
 
-_ROWS_L1 = np.arange(LAGS)[:, None] * (CELLS + 1)
-
-
 class Interval(NamedTuple):
     """What the meter told of a stretch of time whose ends are known within `within_ns`."""
 
@@ -69,7 +66,7 @@ class PhaseSums:
     def add(self, both_la: Floats, first: int, last: int, within_s: float) -> None:
         """Add one interval: the cells' seconds at each lag and its energy; the cells at its two ends."""
         self.products_blaa[self._block] += both_la[:, :, None] * both_la[:, None, :]
-        self.blur_c[[first, last]] += within_s**2 / 3  # the variance of a moment anywhere within
+        np.add.at(self.blur_c, [first, last], within_s**2 / 3)  # the variance of a moment anywhere within
         self.intervals += 1
         self._filled += 1
         if self._filled == self._length:
@@ -126,7 +123,8 @@ class StagePower:
             fresh, self._buffer = self._buffer, array("q")
         if fresh:
             fresh_n3 = np.frombuffer(fresh, np.int64).reshape(-1, 3)
-            self._charges_n3 = np.concatenate((self._charges_n3, fresh_n3))[-CHARGES:]
+            waiting_n3 = self._charges_n3 if self._lags_l is not None else fresh_n3[:0]  # for intervals, if any came
+            self._charges_n3 = np.concatenate((waiting_n3, fresh_n3))[-CHARGES:]
         if self._lags_l is None or not len(self._charges_n3):
             return
         while self._pending and self._pending[0].end_ns - self._lags_l[0] <= self._charges_n3[-1, 2]:
@@ -160,15 +158,33 @@ class StagePower:
         if first >= last or places_n[first] // CELLS != places_n[last - 1] // CELLS:
             return
         window = slice(first, last)
-        from_l1, to_l1 = (interval.start_ns - lags_l)[:, None], (interval.end_ns - lags_l)[:, None]
-        overlaps_ln = np.minimum(ends_n[window], to_l1) - np.maximum(starts_n[window], from_l1)
-        overlaps_ln = np.maximum(overlaps_ln, 0)
-        if (overlaps_ln.sum(axis=1) != interval.end_ns - interval.start_ns).any():
-            return
         cells_n = places_n[window] % CELLS
-        slots_ln = cells_n + _ROWS_L1
-        both_la = np.bincount(slots_ln.ravel(), overlaps_ln.ravel(), LAGS * (CELLS + 1)).reshape(LAGS, CELLS + 1) / 1e9
+        borders_2l = np.stack((interval.start_ns - lags_l, interval.end_ns - lags_l))
+        both_la = _between(borders_2l, cells_n, starts_n[window], ends_n[window])
+        if (both_la.sum(axis=1) != interval.end_ns - interval.start_ns).any():
+            return
+        both_la /= 1e9
         both_la[:, CELLS] = interval.energy_j
-        sums = self._sums[int(places_n[first]) // CELLS]
-        at_zero = np.flatnonzero(overlaps_ln[1])
-        sums.add(both_la, int(cells_n[at_zero[0]]), int(cells_n[at_zero[-1]]), interval.within_ns / 1e9)
+        from_ns, to_ns = borders_2l[:, 1]  # without any lag
+        begun = int(cells_n[np.searchsorted(ends_n[window], from_ns, "right")])
+        ended = int(cells_n[np.searchsorted(starts_n[window], to_ns, "left") - 1])
+        self._sums[int(places_n[first]) // CELLS].add(both_la, begun, ended, interval.within_ns / 1e9)
+
+
+def _between(borders_2l: Integers, cells_n: Integers, starts_n: Integers, ends_n: Integers) -> Floats:
+    """Return for how many nanoseconds each cell ran between two borders, for each pair of them.
+
+    Charges that ended are summed up to each border; of one that a border cuts, the part before it is added.
+    """
+    ended_2l = np.searchsorted(ends_n, borders_2l, "right")
+    borders_n = np.zeros(len(cells_n) + 1, np.int64)  # how many differing ones lie before each charge's end
+    borders_n[ended_2l] = 1
+    borders_n = borders_n.cumsum()
+    slots_n = borders_n[:-1] * (CELLS + 1) + cells_n
+    summed = np.bincount(slots_n, ends_n - starts_n, (borders_n[-1] + 1) * (CELLS + 1))
+    before_2la = summed.reshape(-1, CELLS + 1).cumsum(axis=0)[borders_n[ended_2l] - 1]
+    cut_2l = np.minimum(ended_2l, len(cells_n) - 1)
+    part_2l = np.where(ended_2l < len(cells_n), np.maximum(borders_2l - starts_n[cut_2l], 0), 0)
+    before_2la[np.arange(2)[:, None], np.arange(borders_2l.shape[1]), cells_n[cut_2l]] += part_2l
+    both_la: Floats = before_2la[1] - before_2la[0]
+    return both_la

@@ -43,6 +43,7 @@ def test_an_epoch_costs_its_training_and_validation_and_profiled_ones_do_not_cou
         4006.0 + 300.0
     )  # epoch 0 and the profiled one were spent too
     assert found["training_energy"].tag == "measured"
+    assert (found["cell_energy"].value, found["cell_energy"].tag) == (pytest.approx(4306.0 + 5000.0), "measured")
 
 
 def test_a_device_lost_in_the_middle_leaves_the_epochs_before_it_and_no_total(tmp_path: Path) -> None:
@@ -51,6 +52,14 @@ def test_a_device_lost_in_the_middle_leaves_the_epochs_before_it_and_no_total(tm
     assert (found["energy_per_epoch"].value, found["energy_per_epoch"].n) == (1101.0, 1)
     assert found["training_energy"].value is None
     assert found["training_energy"].reason == "2 of 7 stretches are unknown: the GPU is lost"
+    assert (found["cell_energy"].value, found["cell_energy"].reason) == (None, found["training_energy"].reason)
+
+
+def test_a_calibration_that_is_unknown_leaves_the_training_known_and_the_cell_unknown(tmp_path: Path) -> None:
+    found = metrics(tables(tmp_path, *KNOWN, row("calibration", 3, None), row("evaluation", 3, 5000.0)))
+    assert found["training_energy"].value == pytest.approx(4306.0)
+    assert found["cell_energy"].value is None
+    assert found["cell_energy"].reason == "1 of 9 stretches are unknown: the GPU is lost"
 
 
 def test_where_nothing_is_known_nothing_is_said_but_why(tmp_path: Path) -> None:
@@ -68,6 +77,7 @@ def test_a_few_measured_steps_are_extended_as_their_time_is(tmp_path: Path) -> N
     assert found["energy_per_epoch"].value == pytest.approx(1200.0 / 16.0 * 1600.0)
     assert (found["energy_per_epoch"].tag, found["energy_per_epoch"].n) == ("estimated", 8)
     assert found["training_energy"].reason == "not trained to the stopping rule (training.measured_steps)"
+    assert (found["cell_energy"].value, found["cell_energy"].tag) == (1200.0, "measured")  # as it ran
 
 
 def test_energy_of_all_ranks_devices_is_summed_and_extended_by_the_time_of_one(tmp_path: Path) -> None:
@@ -75,6 +85,7 @@ def test_energy_of_all_ranks_devices_is_summed_and_extended_by_the_time_of_one(t
     found = metrics(tables(tmp_path, *KNOWN, *beside), MEASURED, "cuda:1")
     assert found["energy_per_epoch"].value == 3 * 1102.0
     assert found["training_energy"].value == pytest.approx(3 * 4306.0)
+    assert found["cell_energy"].value == pytest.approx(3 * 4306.0)
     estimated = MEASURED.model_copy(update={"tag": "estimated", "value": 1600.0})
     short = [row("train", 1, 1000.0), row("train", 1, 500.0, "cuda:1")]
     extended = metrics(tables(tmp_path, *short), estimated, "cuda:1")["energy_per_epoch"].value

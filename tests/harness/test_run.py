@@ -104,14 +104,16 @@ def test_results_hold_every_metric_of_the_contract_for_every_cell(finished: Outc
     assert results.columns.tolist() == list(ResultRow._fields)
     wanted = {
         "segmentation_auroc", "detection_auroc", "aupro_30", "average_precision", "time_per_epoch", "training_time",
-        "best_epoch", "windows_per_second", "peak_memory", "energy_per_epoch", "training_energy", "parameters",
+        "best_epoch", "windows_per_second", "peak_memory", "energy_per_epoch", "training_energy", "cell_energy",
+        "parameters",
     }  # fmt: skip
     for _, rows in results.groupby(["category", "model"]):
         assert wanted <= set(rows["metric"])
         assert not rows["metric"].duplicated().any()
     assert results.groupby(["category", "model"]).ngroups == 4
     assert (results["value"].isna() == (results["tag"] == "unavailable")).all()
-    assert set(results.loc[results["tag"] == "unavailable", "metric"]) == {"energy_per_epoch", "training_energy"}
+    unavailable = {"energy_per_epoch", "training_energy", "cell_energy"}
+    assert set(results.loc[results["tag"] == "unavailable", "metric"]) == unavailable
 
 
 def test_a_record_holds_the_arithmetic_of_its_stages_and_the_run_its_devices_peak(finished: Outcome) -> None:

@@ -130,29 +130,34 @@ def threads(folder: Path, boards: str = "1", seconds: str = "1") -> dict[str, An
 
 
 class Noted:
-    """A sampler whose polls are noted."""
+    """A sampler whose polls are noted, each *dearer_ns* of computing dearer than it is."""
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: Sampler, dearer_ns: int) -> None:
         self.polls_ns: list[tuple[int, int]] = []
         self._sampler = sampler
+        self._dearer_ns = dearer_ns
 
     def poll(self) -> int:
         started_ns = time.perf_counter_ns()
         due_ns = self._sampler.poll()
+        until_ns = time.thread_time_ns() + self._dearer_ns
+        while self._dearer_ns and time.thread_time_ns() < until_ns:
+            pass
         self.polls_ns.append((started_ns, time.perf_counter_ns()))
         return due_ns
 
 
-def overhead(folder: Path, seconds: str, of: str = "board") -> dict[str, Any]:
+def overhead(folder: Path, seconds: str, of: str = "board", dearer_ms: str = "0") -> dict[str, Any]:
     """Time steps of a millisecond or so beside a sampling thread; tell each, and when the thread worked.
 
     A step is what a training's is to the interpreter: short calls that hold its lock, some that let go of it, and
-    charges of a stage clock.
+    charges of a stage clock. `waited` is the share of the time in which such steps alone, with no sampling, before and
+    after, were not computing: then other programs had the processor.
     """
     source: Source = NvmlBoard("cuda:0", "stand-in-0") if of == "board" else Host()
     meter = DeviceMeter(source.name, PERIOD_NS)
     table = TelemetryTable(folder / "telemetry.csv", 20_000)
-    noted = Noted(Sampler(source, meter, table, PERIOD_NS))
+    noted = Noted(Sampler(source, meter, table, PERIOD_NS), round(float(dearer_ms) * 1e6))
     thread = SamplingThread(noted, source.name)
     matrix = np.ones((96, 96), np.float32)
 
@@ -167,20 +172,28 @@ def overhead(folder: Path, seconds: str, of: str = "board") -> dict[str, Any]:
             meter.power.charged("train", STAGES[charge % 2], start_ns, time.perf_counter_ns())
         return time.perf_counter_ns()
 
+    def steps(seconds: float) -> list[int]:
+        borders_ns = [time.perf_counter_ns()]
+        while borders_ns[-1] < borders_ns[0] + seconds * S:
+            borders_ns.append(step())
+        return borders_ns
+
+    def waited() -> float:
+        computed_ns = -time.thread_time_ns()
+        borders_ns = steps(2)
+        return 1 - (computed_ns + time.thread_time_ns()) / (borders_ns[-1] - borders_ns[0])
+
+    waited_before = waited()
     thread.start()
     time.sleep(1.5)  # the meter's period is found
-    computed_ns = -time.thread_time_ns()
-    borders_ns = [time.perf_counter_ns()]
-    while borders_ns[-1] < borders_ns[0] + float(seconds) * S:
-        borders_ns.append(step())
-    computed_ns += time.thread_time_ns()
+    borders_ns = steps(float(seconds))
     thread.stop()
     table.close()
     return {
         "borders_ns": borders_ns,
         "polls_ns": noted.polls_ns,
         "why_ended": thread.why_ended,
-        "waited": 1 - computed_ns / (borders_ns[-1] - borders_ns[0]),
+        "waited": max(waited_before, waited()),
     }
 
 

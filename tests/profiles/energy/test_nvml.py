@@ -132,9 +132,16 @@ def test_too_few_samples_are_no_estimate(play: Play) -> None:
     assert parts["unresolved"]["energy_j"] > 0
 
 
-def test_a_power_averaged_over_a_second_is_of_no_stage(play: Play) -> None:
-    parts = by_stage(play("clock=virtual square=250:100:370 counter_ms=0 instant=0", "stages", 370, 30))
-    assert parts["loss"]["reason"] == "the board tells only a power averaged over about a second"
+@pytest.mark.parametrize("kind", ["", "instant=0", "instant=0 capability=8.0"])
+def test_without_a_counter_power_tells_the_total_and_no_stage(play: Play, kind: str) -> None:
+    played = play(f"clock=virtual square=250:100:1300 counter_ms=0 {kind}", "stages", 1300, 60)
+    parts = by_stage(played)
+    for stage in ("attention", "loss"):
+        reason = "the board has no energy counter, and power sampled now and then is of no stage"
+        assert (parts[stage]["energy_j"], parts[stage]["reason"]) == (None, reason)
+    assert played["total"]["method"] == "trapezoid"
+    assert parts["unresolved"]["energy_j"] == played["total"]["energy_j"]
+    assert played["polls"] < 10 * 85  # nothing is watched for movements
 
 
 def test_a_board_is_lost_in_the_middle(play: Play) -> None:

@@ -144,6 +144,25 @@ def test_a_stage_seldom_met_is_not_guessed() -> None:
     assert next(row for row in rows if row.stage == "unresolved").energy_j == pytest.approx(0.03 * 100, abs=10)
 
 
+@pytest.mark.parametrize("after_ms", [45, 65, 95])
+def test_a_stage_met_only_at_the_edge_of_the_last_interval_is_not_guessed(after_ms: int) -> None:
+    work, scoring = Work(1, noise_j=1.0, lag_ms=60).do(25), ("scoring", "none")
+    before_ms = 27_400 - 5 - after_ms - work._borders_ns[-1] // MS  # 272 intervals, of which none is left out: 17 * 16
+    for cell, length_ms in ((("optimizer", "none"), before_ms), (scoring, 5), (("optimizer", "none"), after_ms)):
+        start_ns = work._borders_ns[-1]
+        work._borders_ns.append(start_ns + length_ms * MS)
+        work._watts.append(140.0)
+        work.power.charged("train", cell, start_ns, work._borders_ns[-1])
+        work.exposed_s[cell] = work.exposed_s.get(cell, 0.0) + length_ms / 1e3
+    total_j = sum({**WATTS, scoring: 140.0}[cell] * time_s for cell, time_s in work.exposed_s.items())
+    total = Joules(total_j, 5.0, "counter")
+    rows = stage_energies(work.metered().power, "train", "cuda:0", work.exposed_s, total, None)
+    parts = {row.stage: row for row in rows}
+    assert parts["scoring"].reason == "it ran in too few intervals of the meter"
+    assert parts["attention"].energy_j is not None
+    assert sum(part.energy_j or 0.0 for part in rows) == pytest.approx(total_j)
+
+
 def test_an_unknown_total_has_no_parts() -> None:
     work = Work(3).do(30).metered()
     rows = stage_energies(work.power, "train", "cpu", work.exposed_s, Joules(None, None, None, "no counter"), None)
@@ -186,6 +205,7 @@ def test_memory_does_not_grow_with_time() -> None:
 
 def test_memory_does_not_grow_while_the_meter_is_silent() -> None:
     power = StagePower()
+    power.observe(Interval(0, 1, 1.0, 0), 20)
     for charge in range(CHARGES + 1000):
         power.charged("train", ("loss", "forward"), charge, charge + 1)
     assert len(power._buffer) == 3 * CHARGES
@@ -194,6 +214,15 @@ def test_memory_does_not_grow_while_the_meter_is_silent() -> None:
             power.charged("train", ("loss", "forward"), charge, charge + 1)
         power.settle()
         assert len(power._charges_n3) <= CHARGES
+
+
+def test_without_a_meter_only_the_last_charges_are_kept() -> None:
+    power = StagePower()
+    for second in range(3):
+        for charge in range(10 * second, 10 * second + 10):
+            power.charged("train", ("loss", "forward"), charge, charge + 1)
+        power.settle()
+        assert len(power._charges_n3) == 10
 
 
 @pytest.mark.slow
