@@ -263,9 +263,7 @@ def _run(
         status = "interrupted"
         message = f"interrupted at once: what was saved before is kept; go on with: {manifest.resume}"
         raise InterruptedRunError(message, directory.root) from error
-    except MachineError as error:
-        raise _to_be_mended(error, manifest) from error
-    except OSError as error:
+    except (MachineError, OSError) as error:
         if not machine_is_to_blame(error):
             raise
         raise _to_be_mended(error, manifest) from error

@@ -40,6 +40,11 @@ class Ratio(NamedTuple):
         """How far the ends are from the middle, as a part of the ratio: 0.02 is give or take 2 %."""
         return math.inf if self.low == 0.0 else math.sqrt(self.high / self.low) - 1.0
 
+    @property
+    def ends(self) -> tuple[float, float] | tuple[None, None]:
+        """The interval, or none where the samples are too few."""
+        return (None, None) if math.isinf(self.low) or math.isinf(self.high) else (self.low, self.high)
+
 
 class Rounds(NamedTuple):
     """What was timed, by name; the n-th times of all names are of one round."""

@@ -23,7 +23,7 @@ Opened = Callable[[], AbstractContextManager[Step]]
 
 
 AHEAD = 2
-"""Batches that each worker of a `DataLoader` makes ahead."""
+"""Batches that each worker of a `DataLoader` has under way before they are asked for; torch's own number."""
 
 SURPLUS = 3
 """Times as long as loading needs, at which a step is held up by itself for sure: workers share processors with it."""

@@ -29,9 +29,7 @@ from models.windows import Windows, covering_windows, window_positions
 from profiles.errors import DataError, LoaderError
 from profiles.stages import stage
 from profiles.timing.loader import Delivery, Metered, delivered, part, take
-
-FETCHED_AHEAD = 2
-"""Batches that each worker of a DataLoader has under way; torch's own number."""
+from profiles.turns import AHEAD
 
 
 class Sample(NamedTuple):
@@ -92,7 +90,7 @@ class ReloadedImages:
     def __init__(self, paths: Sequence[Path], form: Form, device: torch.device, workers: int, decoder: Decoder) -> None:
         self.form = form
         self.device = device
-        self.fetched_ahead = FETCHED_AHEAD * workers
+        self.fetched_ahead = AHEAD * workers
         self._paths = paths
         self._workers = workers
         self._decoder = decoder
@@ -168,7 +166,7 @@ class ReloadedImages:
                 Samples(self._paths, self.form, windows),
                 batch_size=size,
                 num_workers=self._workers,
-                prefetch_factor=FETCHED_AHEAD,
+                prefetch_factor=AHEAD,
                 collate_fn=Metered(stack),
                 multiprocessing_context="fork",  # as then: to start four takes milliseconds, once an epoch
                 worker_init_fn=begin_worker,

@@ -12,14 +12,11 @@ from typing import Literal, NamedTuple
 
 from harness.pipelines import thesis
 from harness.pipelines.parts import Pipeline
-from harness.work import VALUE_BYTES, stage_work
+from harness.work import UPDATE_VALUES, VALUE_BYTES, stage_work
 from models.transformer import ModelConfig
 from profiles.rate import Rates
 
 Resource = Literal["loader", "host", "device"]
-
-UPDATE_VALUES = 7
-"""Values that Adam moves for each parameter: four read and three written."""
 
 STEPWISE = ("transfer", "patching", "embedding", "attention", "feed_forward", "head", "loss", "unattributed")
 """Stages that cost something for every step, however small it is: what is called and started."""

@@ -16,7 +16,7 @@ from harness.whatif.inspection import SKIPPED, evaluation
 from harness.whatif.readings import Spent, busy_share, clock_for, reading, spent, unknown_busy
 from harness.whatif.removals import REMOVALS
 from harness.whatif.subject import Subject
-from harness.whatif.waterfall import falls, known, ordered, unresolved
+from harness.whatif.waterfall import falls, ordered, unresolved
 from profiles.ratio import Ratio
 from profiles.record import Phase
 from profiles.stages import Stage
@@ -182,7 +182,7 @@ def _swap(cell: Cell, phase: Phase, part: str, measured: Measured) -> EffectRow:
 
 
 def _effect(cell: Cell, phase: Phase, kind: Kind, name: str, replaced_by: str, saved: Ratio) -> EffectRow:
-    low, high = known(saved)
+    low, high = saved.ends
     return EffectRow(
         cell.category,
         cell.model,

@@ -4,7 +4,6 @@ A step and the step without one of its stages both divide into exposed times tha
 the gain is short of the stage's exposed time, others took more once it was gone, and the clock says which.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
@@ -111,10 +110,11 @@ def _medians(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def reading(stage: Stage, saved: Ratio, full: Spent, without: Spent) -> str:
     """Explain, in a sentence, where ceiling, exposed share and busy share are not the same."""
-    if math.isinf(saved.low) or math.isinf(saved.high):
+    low, high = saved.ends
+    if low is None or high is None:
         return "too few rounds to tell"
     exposed = full.exposed(stage) / full.wall_s
-    if saved.low - TELLING <= exposed <= saved.high + TELLING:
+    if low - TELLING <= exposed <= high + TELLING:
         told = "as exposed"
     else:
         told = _short(stage, full, without, exposed - saved.value)

@@ -9,7 +9,6 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from harness.whatif.waterfall import known
 from models.attention.sizes import Sizes
 from models.attention.table import VARIANTS, Backend
 from profiles.ratio import interleave, timed
@@ -50,7 +49,7 @@ def point(side: int, width: int, device: torch.device, limit_s: float, backend: 
     rounds = interleave(works, precision=PRECISION, limit_s=limit_s, warmups=2)
     ratio = rounds.ratio(LINEAR, SOFTMAX)
     softmax_s, linear_s = (median(rounds.times_ns[name]) / 1e9 for name in (SOFTMAX, LINEAR))
-    low, high = known(ratio)
+    low, high = ratio.ends
     return SurfaceRow(side, tokens, width, heads, windows, softmax_s, linear_s, ratio.value, low, high, ratio.samples)
 
 

@@ -6,15 +6,9 @@ from itertools import pairwise
 from statistics import fmean, median
 
 from harness.cells import Cell
-from profiles.ratio import CONFIDENCE, Ratio, paired_ratio
+from profiles.ratio import CONFIDENCE, paired_ratio
 from profiles.turns import Measured
 from profiles.whatif import FallRow
-
-
-def known(ratio: Ratio) -> tuple[float | None, float | None]:
-    """Return the ends of an interval, or none where the rounds were too few for one."""
-    bounded = abs(ratio.low) != float("inf") and abs(ratio.high) != float("inf")
-    return (ratio.low, ratio.high) if bounded else (None, None)
 
 
 def ordered(measured: Measured, names: Sequence[str]) -> list[str]:
@@ -26,7 +20,7 @@ def unresolved(measured: Measured, order: Sequence[str]) -> dict[str, str]:
     """Say of each but the first, as far as it is so, that the rounds do not tell whether it belongs after the last."""
     doubts = {}
     for before, name in pairwise(order):
-        low, _ = known(paired_ratio(measured.times_ns[name], measured.times_ns[before], CONFIDENCE))
+        low, _ = paired_ratio(measured.times_ns[name], measured.times_ns[before], CONFIDENCE).ends
         if low is None or low <= 1:
             doubts[name] = f"order not resolved: alone its gain is not told from that of {before}, exchanged before it"
     return doubts
@@ -70,7 +64,7 @@ def _fall(cell: Cell, measured: Measured, names: list[str], steps: list[float], 
         for whole, earlier, later in zip(*(measured.times_ns[name] for name in (names[0], before, part)), strict=True)
     ]
     as_ratio = paired_ratio([math.exp(share) for share in off], [1.0] * len(off), CONFIDENCE)
-    ends = [None if end is None else math.log(end) for end in known(as_ratio)]
+    ends = [None if end is None else math.log(end) for end in as_ratio.ends]
     return FallRow(
         cell.category,
         cell.model,
@@ -79,7 +73,7 @@ def _fall(cell: Cell, measured: Measured, names: list[str], steps: list[float], 
         step,
         previous - step,
         step / previous,
-        *_holding(step / previous, *known(by_previous)),
+        *_holding(step / previous, *by_previous.ends),
         by_previous.samples,
         *_holding(previous - step, *ends),
     )

@@ -77,7 +77,7 @@ class Paired:
         n = len(values)
         if n == 0:
             return _nothing(n, 0.0)
-        mean, reachable = float(values.mean()), min(1.0, 2.0 ** (1 - n))
+        mean, reachable = float(values.mean()), _least_of_signs(n)
         if n < 2:  # noqa: PLR2004 - one value has no chance to vary
             return Outcome(mean, None, None, None, n, 0.0, reachable)
         if not values.any():
@@ -113,7 +113,7 @@ class Equivalent:
             return _nothing(n, 0.0)
         (less, beyond), (short, more) = (_tails(values + shift) for shift in (-self.margin, self.margin))
         p, p_beyond = min(1.0, 2.0 * max(less, more)), min(1.0, 2.0 * min(beyond, short))
-        reachable = min(1.0, 2.0 ** (1 - n))
+        reachable = _least_of_signs(n)
         return Outcome(float(values.mean()), *_interval(values), p, n, 0.0, reachable, p_beyond)
 
 
@@ -194,7 +194,7 @@ class Majority:
             return _nothing(n, 0.5)
         found = stats.binomtest(so, n, 0.5)
         interval = found.proportion_ci()
-        reachable = min(1.0, 2.0 ** (1 - n))
+        reachable = _least_of_signs(n)
         return Outcome(so / n, float(interval.low), float(interval.high), float(found.pvalue), n, 0.5, reachable)
 
 
@@ -218,6 +218,11 @@ def too_few(outcome: Outcome) -> str:
 
 def _nothing(n: int, null: float) -> Outcome:
     return Outcome(None, None, None, None, n, null, 1.0)
+
+
+def _least_of_signs(n: int) -> float:
+    """Return the smallest two-sided p that the signs of so many effects can give."""
+    return min(1.0, 2.0 ** (1 - n))
 
 
 def _subset_means(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,23 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, at_call: int, name: str) -> No
         return original(self, *arguments, **keywords)
 
     monkeypatch.setattr(Trainer, name, counted)
+
+
+def poisoning(monkeypatch: pytest.MonkeyPatch, at_call: int, then: Callable[[], object] = lambda: None) -> None:
+    """Have a weight be no number after the step taken for the *at_call*-th time, and do something *then*."""
+    original: Callable[..., None] = Trainer._step
+    calls = 0
+
+    def poisoned(self: Trainer, *arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        original(self, *arguments)
+        if calls == at_call:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(float("nan"))
+            then()
+
+    monkeypatch.setattr(Trainer, "_step", poisoned)
 
 
 def test_an_observation_that_was_interrupted_is_told_in_the_record(
@@ -577,18 +595,7 @@ def good_epochs(path: Path) -> list[object]:
 def test_weights_that_are_not_numbers_are_never_saved(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = Trainer._step, 0
-
-    def poisoned(self: Trainer, *arguments: object) -> None:
-        nonlocal calls
-        calls += 1
-        original(self, *arguments)  # type: ignore[arg-type]
-        if calls == 10:
-            with torch.no_grad():
-                next(self.model.parameters()).fill_(float("nan"))
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(Trainer, "_step", poisoned)
+    poisoning(monkeypatch, 10, then=partial(signal.raise_signal, signal.SIGTERM))
     with pytest.raises(InterruptedRunError):
         start(tiny, tmp_path / "run")
     folder = RunDirectory(tmp_path / "run").cell(plan(tiny)[0].name)

@@ -14,12 +14,12 @@ from harness import checkpoint
 from harness.config import RunConfig, build
 from harness.directory import RunDirectory
 from harness.launch import resume, start
-from harness.training import Trainer
 from profiles.errors import RunDirectoryError
 from profiles.record import CellRecord, read_model
 from tests.harness.commands import bench, computed, files
 from tests.harness.conftest import tiny_table
 from tests.harness.test_energy_of_a_run import Steady, metric
+from tests.harness.test_run import poisoning
 
 CELL = "weave/msa-fast/seed0"
 
@@ -156,17 +156,7 @@ def test_of_a_training_killed_within_an_epoch_the_part_whose_reading_is_missing_
 def test_weights_that_are_not_numbers_are_not_saved_within_an_epoch_either(
     generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = Trainer._step, 0
-
-    def poisoned(self: Trainer, *arguments: Any) -> None:
-        nonlocal calls
-        calls += 1
-        original(self, *arguments)
-        if calls == 3:
-            with torch.no_grad():
-                next(self.model.parameters()).fill_(float("nan"))
-
-    monkeypatch.setattr(Trainer, "_step", poisoned)
+    poisoning(monkeypatch, 3)
     assert start(one_cell(generated, save_every_s=1e-9), tmp_path / "run").failed == 1
     assert place(tmp_path / "run") == (1, 2)
 
