@@ -1,6 +1,7 @@
 """What tests share: where real images are, and data that is generated once."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ settings.load_profile("steady")
 # Models of a few thousand parameters gain nothing from threads, and two processes' threads wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start
 torch.set_num_threads(1)
+
+# A shell's background jobs ignore Ctrl-C, and so would every command that tests start to be stopped by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA_VARIABLE = "BENCH_TEST_DATA"
 
