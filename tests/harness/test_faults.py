@@ -18,12 +18,15 @@ import tomli_w
 import harness.directory
 import harness.launch
 import harness.run
-from harness.cells import Cell
+from harness.cells import Cell, plan
 from harness.config import RunConfig
 from harness.context import Context
 from harness.directory import CellDirectory, RunDirectory
+from harness.interrupt import listening
 from harness.launch import start
+from harness.launchers.blame import stopped_by_machine
 from harness.launchers.here import Here
+from harness.mending import mend
 from profiles.errors import MachineError
 from tests.harness.commands import BENCH, bench, computed, fill, kill, one_line, remount, started, workers
 from tests.harness.conftest import tiny_table
@@ -225,3 +228,16 @@ def test_a_spent_budget_leaves_a_report_and_a_run_that_resumes(config: Path, who
     one_line(done, 4, "the budget is spent; the state is saved; go on with: bench run --resume --out")
     assert '"interrupted"' in (run / "manifest.json").read_text()
     one_line(bench("run", "--budget", "soon"), 2, "--budget: got 'soon'; expected a time such as 8h")
+
+
+def test_what_the_machine_did_to_a_cell_is_forgotten_when_the_run_goes_on(tiny: RunConfig, tmp_path: Path) -> None:
+    directory, cells = RunDirectory(tmp_path), plan(tiny)
+    for cell in cells:
+        directory.cell(cell.name).create()
+    stopped = directory.cell(cells[0].name)
+    stopped.set_status("pending", "No space left on device")
+    assert stopped_by_machine(stopped) == "No space left on device"
+    with listening() as interrupt:
+        mend(directory, cells, interrupt, retry_failed=False)
+    assert stopped.status() == "pending"
+    assert stopped_by_machine(stopped) is None

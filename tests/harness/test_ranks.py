@@ -189,3 +189,24 @@ def test_ranks_share_every_window_once_and_weigh_it_alike(count: int, size: int,
         weights = [Ranks(rank, size).weight(here) for rank in range(size)]
         assert sum(weights) == pytest.approx(size)
         assert weights == pytest.approx([len(part) * size / here for part in parts])
+
+
+WITH_RANKS = """
+import subprocess, sys
+code = "import time; print('ready', flush=True); time.sleep(60)"
+ranks = [subprocess.Popen([sys.executable, "-c", code, "harness.worker"], stdout=subprocess.PIPE) for _ in range(2)]
+for rank in ranks:
+    rank.stdout.readline()
+print("ready", flush=True)
+print(*(rank.wait() for rank in ranks), flush=True)
+"""
+"""Stands for torchrun: it waits for its ranks, and does not pass a signal on."""
+
+
+def test_each_rank_is_told_to_stop_and_not_who_started_them() -> None:
+    with subprocess.Popen([sys.executable, "-c", WITH_RANKS], stdout=subprocess.PIPE, text=True) as torchrun:
+        assert torchrun.stdout is not None
+        assert torchrun.stdout.readline() == "ready\n"
+        harness.worker.tell_to_stop(torchrun.pid)
+        assert torchrun.stdout.read() == f"{-signal.SIGTERM} {-signal.SIGTERM}\n"
+    assert torchrun.returncode == 0
