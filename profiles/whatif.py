@@ -22,7 +22,7 @@ class EffectRow(NamedTuple):
     `exposed` and `busy` are the stage clock's shares of the whole step: what the step waited for or spent on the stage,
     and what loading worked, which several processes can do at once, so that it may exceed 1. `reading` explains, by the
     same clock, where the ceiling is not the exposed share. A share that is not known is absent, and `unavailable` says
-    why.
+    why. `busy_tag` is `measured` of loading, by its own meter, and `estimated` of others, by a run's profiler windows.
     """
 
     category: str
@@ -40,6 +40,7 @@ class EffectRow(NamedTuple):
     busy: float | None
     reading: str
     unavailable: str = ""
+    busy_tag: str = ""
 
 
 class FallRow(NamedTuple):

@@ -22,13 +22,14 @@ from harness.version import version
 from harness.whatif.epochs import steps_of
 from harness.whatif.inspection import one_of_each
 from harness.whatif.job import Job
-from harness.whatif.measure import ORDER, SHARES, Bench, Found, Section, measure
+from harness.whatif.measure import LEAST_ROUNDS, ORDER, SHARES, Bench, Busy, Found, Section, measure
+from harness.whatif.project_command import RECORD as PROJECTION
 from harness.whatif.project_command import check, project_all
 from harness.whatif.projecting import Wish
 from harness.whatif.shown import show
 from profiles.errors import ConfigError, RunDirectoryError
 from profiles.files import replacing
-from profiles.record import Environment, write_csv
+from profiles.record import CellRecord, Environment, Phase, read_model, write_csv
 from profiles.turns import Extent, bursts
 from profiles.whatif import EffectRow, EpochRow, FallRow, StepRow, WhatIfRecord
 
@@ -47,6 +48,7 @@ LEAST = 2
 
 NOT_MEASURED = (
     "A training step is a warm one: its ceilings and swaps have no start of the loader and no validation in them.",
+    "An evaluation is of two images, of which loading begins anew in every step: of many images it is a smaller part.",
     "An epoch has no checkpoint in it.",
     "A part that is the same in both pipelines, as attention whose backend is configured, is not exchanged.",
     "The head, validation and checkpoints are not taken away, nor is loading in an evaluation.",
@@ -72,7 +74,8 @@ def whatif(
     budget: Annotated[
         float,
         typer.Option(
-            min=0.0, help="Seconds for each cell, about; everything is timed once or more, exchanges seven times."
+            min=0.0,
+            help="Seconds for each cell, about; but every step is taken in seven rounds, however long they take.",
         ),
     ] = 300.0,
     only: Annotated[Strings | None, typer.Option(help=f"Only this of {', '.join(SHARES)}; repeatable.")] = None,
@@ -116,11 +119,11 @@ def whatif(
         folder = _made(out or (run / "whatif" if run else default_directory(f"whatif-{config.suite}")))
         here = measured(where)
         job = Job(cells, config, categories, where, here, budget, folder)
+        _refuse_overwriting(folder / (PROJECTION if projection else RECORD))
         if projection:
             project_all(job, wish)
         else:
-            _refuse_overwriting(folder / RECORD)
-            _measure_all(job, sections)
+            _measure_all(job, sections, run)
     out_console.print(f"written: {folder}")
     out_console.print(f"in a report: {to_report(folder)}", soft_wrap=True)
 
@@ -145,21 +148,44 @@ def once_each(cells: Sequence[Cell]) -> list[Cell]:
     return list(first.values())
 
 
+def observed(run: Path | None, cell: Cell) -> Busy:
+    """Return what the profiler windows of *run* saw each stage's resource work in *cell*, if it has finished it.
+
+    Raises:
+        RunDirectoryError: the cell's record is damaged.
+
+    """
+    file = run / "cells" / cell.name / "record.json" if run else None
+    if file is None or not file.exists():
+        return {}
+    record = read_model(CellRecord, file)
+    walls_s = {closure.phase: closure.wall_s for closure in record.closures}
+    busy: dict[tuple[Phase, str], float] = {}
+    unknown: set[tuple[Phase, str]] = set()
+    for total in record.stage_totals:
+        where = total.phase, total.stage
+        if total.busy_s is None:
+            unknown.add(where)
+        else:
+            busy[where] = busy.get(where, 0.0) + total.busy_s / walls_s[total.phase]
+    return {where: share for where, share in busy.items() if where not in unknown}
+
+
 def _refuse_overwriting(record: Path) -> None:
     if record.exists():
         got, expected = "what was measured before", "a folder without, so that nothing is lost"
         raise RunDirectoryError(record, got=got, expected=expected, fix="another --out, or move it")
 
 
-def _measure_all(job: Job, sections: Sequence[Section]) -> None:
-    """Measure cell by cell, writing what was found so far, and show it."""
+def _measure_all(job: Job, sections: Sequence[Section], run: Path | None) -> None:
+    """Measure cell by cell, writing what was found so far, and show it; *run* tells what was observed of the cells."""
     found = Found()
     for number, cell in enumerate(job.cells, start=1):
-        Reporter().say(f"cell {number} of {len(job.cells)}: {cell.name}, about {job.budget_s:.0f} s")
+        Reporter().say(f"cell {number} of {len(job.cells)}: {cell.name}, {job.budget_s:.0f} s or {LEAST_ROUNDS} rounds")
         extent = Extent(0, bursts(LEAST, job.config.data.workers))
         subject, category = job.subject(cell, job.config, extent), job.categories[cell.category]
         steps = steps_of(len(subject.paths), len(category.train) - len(subject.paths), job.config)
-        bench = Bench(subject, one_of_each(category.test), extent, job.budget_s, steps)
+        bench = Bench(subject, one_of_each(category.test), extent, job.budget_s, steps, observed(run, cell))
         found = found.and_(measure(bench, sections))
         _write(job.folder, found, job.config, job.here)
     show(found)

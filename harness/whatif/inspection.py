@@ -59,6 +59,11 @@ def one_of_each(images: Sequence[LabelledImage]) -> list[LabelledImage]:
     return list(first.values())
 
 
+def has_both_kinds(labels: Sequence[LabelledImage]) -> bool:
+    """Whether there is something to score: good images and defective ones."""
+    return len({label.defect == GOOD for label in labels}) > 1
+
+
 def evaluation(
     subject: Subject, pipeline: Pipeline, labels: Sequence[LabelledImage], skipped: Stage | None = None
 ) -> Opened:

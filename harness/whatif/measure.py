@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import median
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,8 +13,8 @@ from harness.dataset import LabelledImage
 from harness.pipelines.parts import Pipeline
 from harness.pipelines.table import PIPELINES
 from harness.whatif.epochs import Steps, epochs
-from harness.whatif.inspection import SKIPPED, evaluation
-from harness.whatif.readings import Spent, busy_share, clock_for, reading, spent, unknown_busy
+from harness.whatif.inspection import SKIPPED, evaluation, has_both_kinds
+from harness.whatif.readings import Spent, Worked, clock_for, metered, reading, spent
 from harness.whatif.removals import REMOVALS
 from harness.whatif.subject import Subject
 from harness.whatif.waterfall import falls, ordered, unresolved
@@ -41,10 +42,15 @@ ORDER = (
 EPOCH_ROUNDS = 3
 """Of what an epoch has besides training steps, at least: it is a small part of one."""
 
+NOT_OBSERVED = "what the resources of other stages than loading work, a profiler sees: name a RUN that was observed"
+
 NO_STAGE = "a part of a pipeline is no stage of the clock"
 
-SWAP_ROUNDS = 7
-"""Of parts exchanged alone, at least: fewer than six have no interval, and by their gains the waterfall is ordered."""
+LEAST_ROUNDS = 7
+"""However long they take: fewer than six have no interval, and by their gains the waterfall is ordered."""
+
+Busy = Mapping[tuple[Phase, str], float]
+"""The part of a phase that a stage's resource worked."""
 
 Section = Literal["ceilings", "evaluation", "exchanges"]
 
@@ -78,13 +84,17 @@ class Found(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """A cell to be measured, the test images of its evaluation, how long that may take, and the steps of its epoch."""
+    """A cell to be measured, the test images of its evaluation, how long that may take, and the steps of its epoch.
+
+    *observed* is what a run's profiler windows say of each stage: the part of a phase that its resource worked.
+    """
 
     subject: Subject
     labels: Sequence[LabelledImage]
     extent: Extent
     limit_s: float
     epoch: Steps
+    observed: Busy = MappingProxyType({})
 
     @property
     def pipeline(self) -> Pipeline:
@@ -96,7 +106,7 @@ class Bench(NamedTuple):
         if self.subject.device.type == "cuda":
             torch.cuda.synchronize(self.subject.device)
 
-    def compare(self, ways: dict[str, Opened], extent: Extent, part: float, least: int = 1) -> Measured:
+    def compare(self, ways: dict[str, Opened], extent: Extent, part: float, least: int) -> Measured:
         """Let *ways* take turns for a *part* of the time at most, but for *least* rounds however long they take."""
         return compare(ways, extent, self.drain, precision=PRECISION, limit_s=part * self.limit_s, least=least)
 
@@ -127,13 +137,14 @@ def training(bench: Bench) -> Found:
 
 def inspecting(bench: Bench) -> Found:
     """Take each stage of an evaluation away that only an evaluation has, and exchange the thesis's painting."""
+    skipped = {name: words for name, words in SKIPPED.items() if name != "scoring" or has_both_kinds(bench.labels)}
     ways = {FULL: evaluation(bench.subject, bench.pipeline, bench.labels)}
-    ways |= {name: evaluation(bench.subject, bench.pipeline, bench.labels, name) for name in SKIPPED}
+    ways |= {name: evaluation(bench.subject, bench.pipeline, bench.labels, name) for name in skipped}
     swaps = [PAINTING] if bench.subject.cell.pipeline == "thesis" else []
     for part in swaps:
         exchanged = exchanged_parts(bench.pipeline, PIPELINES["fast"], [part])
         ways[part] = evaluation(bench.subject, exchanged, bench.labels)
-    return _ceilings(bench, "evaluation", ways, SKIPPED, INSPECTED, swaps)
+    return _ceilings(bench, "evaluation", ways, skipped, INSPECTED, swaps)
 
 
 def _ceilings(
@@ -144,21 +155,31 @@ def _ceilings(
     extent: Extent,
     swaps: Sequence[str] = (),
 ) -> Found:
-    measured = bench.compare(ways, extent, 1 - BY_CLOCK)
+    measured = bench.compare(ways, extent, 1 - BY_CLOCK, LEAST_ROUNDS)
     times = bench.spent({name: ways[name] for name in (FULL, *words)}, extent, BY_CLOCK)
     effects = []
     for stage, replaced_by in words.items():
         saved, full = gain(measured.ratios[stage]), times[FULL]
+        worked = _worked(bench, phase, stage, full)
         row = _effect(bench.subject.cell, phase, "ceiling", stage, replaced_by, saved)
         row = row._replace(
             exposed=full.exposed(stage) / full.wall_s,
-            busy=busy_share(stage, full),
-            reading=reading(stage, saved, full, times[stage]),
-            unavailable=unknown_busy(stage, full),
+            busy=worked.share,
+            reading=reading(stage, saved, full, times[stage], worked),
+            unavailable=worked.unknown,
+            busy_tag=worked.tag,
         )
         effects.append(row)
     effects += [_swap(bench.subject.cell, phase, part, measured) for part in swaps]
     return Found((_step(bench, phase, measured, extent),), tuple(effects))
+
+
+def _worked(bench: Bench, phase: Phase, stage: Stage, full: Spent) -> Worked:
+    """Return what a stage's resource worked: of loading by its meter, of others by a run's profiler windows."""
+    if stage == "data_loading":
+        return metered(full, bench.subject.config.data.workers)
+    share = bench.observed.get((phase, stage))
+    return Worked(share, tag="estimated") if share is not None else Worked(None, unknown=NOT_OBSERVED)
 
 
 def _step(bench: Bench, phase: Phase, measured: Measured, extent: Extent) -> StepRow:
@@ -207,14 +228,14 @@ def exchanging(bench: Bench) -> Found:
     subject, slow, fast = bench.subject, PIPELINES["thesis"], PIPELINES["fast"]
     parts = differing(subject, slow, fast)
     alone = {part: subject.way(exchanged_parts(slow, fast, [part])) for part in parts}
-    measured = bench.compare({FULL: subject.way(slow)} | alone, bench.extent, 0.45, SWAP_ROUNDS)
+    measured = bench.compare({FULL: subject.way(slow)} | alone, bench.extent, 0.45, LEAST_ROUNDS)
     effects = (_swap(subject.cell, "train", part, measured) for part in parts)
     order = ordered(measured, parts)
     places = {FULL: slow} | {
         part: exchanged_parts(slow, fast, order[:place]) for place, part in enumerate(order, start=1)
     }
     steps = {name: subject.way(pipeline) for name, pipeline in places.items()}
-    fallen = bench.compare(steps, bench.extent, 0.45, SWAP_ROUNDS)
+    fallen = bench.compare(steps, bench.extent, 0.45, LEAST_ROUNDS)
     waterfall = falls(subject.cell, fallen, unresolved(measured, order))
     step = _step(bench, "train", measured, bench.extent)
     first_s = median(fallen.times_ns[FULL]) / bench.extent.timed / 1e9

@@ -108,17 +108,35 @@ def _medians(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: median(table.get(name, 0.0) for table in tables) for name in names}
 
 
-def reading(stage: Stage, saved: Ratio, full: Spent, without: Spent) -> str:
+class Worked(NamedTuple):
+    """What a stage's resource worked, as a part of the step, *hands* at once at most; or why that is not known."""
+
+    share: float | None
+    hands: int = 1
+    tag: str = ""
+    unknown: str = ""
+
+
+def metered(full: Spent, workers: int) -> Worked:
+    """Return what loading worked: its own meter counts in whatever process it is done."""
+    if full.busy_s is None:
+        return Worked(None, unknown="nothing was loaded in the steps that were timed")
+    return Worked(full.busy_s / full.wall_s, max(1, workers), "measured")
+
+
+def reading(stage: Stage, saved: Ratio, full: Spent, without: Spent, worked: Worked) -> str:
     """Explain, in a sentence, where ceiling, exposed share and busy share are not the same."""
     low, high = saved.ends
     if low is None or high is None:
         return "too few rounds to tell"
     exposed = full.exposed(stage) / full.wall_s
-    if low - TELLING <= exposed <= high + TELLING:
+    if not low - TELLING <= exposed <= high + TELLING:
+        told = _short(stage, full, without, exposed - saved.value)
+    elif max(exposed - low, high - exposed) <= 2 * TELLING:
         told = "as exposed"
     else:
-        told = _short(stage, full, without, exposed - saved.value)
-    return "; ".join([told, *_left(stage, full, without), *_overlapping(stage, full, exposed)])
+        told = "not told apart from exposed: the interval is wide"
+    return "; ".join([told, *_left(stage, full, without), *_overlapping(worked, exposed)])
 
 
 def _short(stage: Stage, full: Spent, without: Spent, short: float) -> str:
@@ -147,22 +165,14 @@ def _left(stage: Stage, full: Spent, without: Spent) -> Iterator[str]:
         yield f"{left:.1%} of the step is still exposed without it"
 
 
-def _overlapping(stage: Stage, full: Spent, exposed: float) -> Iterator[str]:
-    """Say what is worked while the step does something else."""
-    hidden = (busy_share(stage, full) or 0.0) - exposed
-    if hidden > TELLING:
-        yield f"it works {hidden:.1%} of the step more than is exposed, beside other stages (overlap)"
-
-
-def busy_share(stage: Stage, full: Spent) -> float | None:
-    """Return what a stage's resource worked as a part of the step, where the clock knows."""
-    return full.busy_s / full.wall_s if stage == "data_loading" and full.busy_s is not None else None
-
-
-def unknown_busy(stage: Stage, full: Spent) -> str:
-    """Return why the busy share is not known; empty where it is."""
-    if busy_share(stage, full) is not None:
-        return ""
-    if stage == "data_loading":
-        return "nothing was loaded in the steps that were timed"
-    return "what the resources of other stages than loading work, only a profiler sees"
+def _overlapping(worked: Worked, exposed: float) -> Iterator[str]:
+    """Say where more or less is worked than is exposed (spec section 9: overlap, starvation)."""
+    if worked.share is None:
+        return
+    beside = worked.share - worked.hands * exposed  # while the step waits, no more than all hands work
+    if beside > TELLING:
+        yield f"{beside:.1%} of the step at least is worked beside other stages (overlap)"
+    elif worked.share - exposed > TELLING:
+        yield "several workers work at once, and whether beside other stages too these shares do not tell"
+    elif exposed - worked.share > TELLING:
+        yield f"{exposed - worked.share:.1%} of the step is exposed and not worked (starvation)"

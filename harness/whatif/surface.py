@@ -34,10 +34,16 @@ def surface(
     widths: Sequence[int] = WIDTHS,
     backend: Backend = "native",
 ) -> Iterator[SurfaceRow]:
-    """Measure every point, each for an equal part of *limit_s* at most."""
-    for width in widths:
-        for side in sides:
-            yield point(side, width, device, limit_s / (len(sides) * len(widths)), backend)
+    """Measure every point, each for a part of *limit_s* at most, by what softmax attention has to do there."""
+    points = [(side, width) for width in widths for side in sides]
+    whole = sum(work_of_a_token(*each) for each in points)
+    for each in points:
+        yield point(*each, device, limit_s * work_of_a_token(*each) / whole, backend)
+
+
+def work_of_a_token(side: int, width: int) -> int:
+    """Return the multiplications of softmax attention and its four projections."""
+    return width * (4 * width + 2 * side**2)
 
 
 def point(side: int, width: int, device: torch.device, limit_s: float, backend: Backend = "native") -> SurfaceRow:

@@ -54,6 +54,8 @@ def attention_surface(
         reporter.advance(1)
     reporter.end()
     _show(rows)
+    if out is not None:
+        out_console.print(f"written: {out}; a report shows it where it is RUN/whatif/surface*.json", soft_wrap=True)
 
 
 def _write(out: Path, rows: Sequence[SurfaceRow], here: Environment, backend: str) -> None:
@@ -96,9 +98,15 @@ def _show(rows: list[SurfaceRow]) -> None:
     )
     out_console.print(table)
     for width in widths:
-        found = overtakes(rows, width)
-        told = f"from a window of {found} x {found} on" if found else "at no side measured, for sure"
-        out_console.print(f"width {width}: {LINEAR} is faster {told}")
+        out_console.print(f"width {width}: {_told([row for row in rows if row.width == width], width)}")
+
+
+def _told(rows: list[SurfaceRow], width: int) -> str:
+    """Say from where on linear attention is faster."""
+    if any(row.high is None for row in rows):
+        return "too few rounds to tell; --budget gives more"
+    found = overtakes(rows, width)
+    return f"{LINEAR} is faster " + (f"from a window of {found} x {found} on" if found else "at no side, for sure")
 
 
 def _cell(row: SurfaceRow) -> str:

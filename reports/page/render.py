@@ -23,6 +23,7 @@ from reports.page.matches import matches_table
 from reports.page.powers import powers_table
 from reports.page.projection import projection_tables
 from reports.page.roofline import roofline_table
+from reports.page.surface import surface_tables
 from reports.page.tables import Identity, Table, identity, metric_table
 from reports.page.whatif import whatif_tables
 from reports.rows.claims import CheckRow, ClaimRow
@@ -112,6 +113,7 @@ def _measured(run: Run, rows: Rows, who: Identity) -> dict[str, object]:
         "pipelines": pipelines.pipelines(run.records, who),
         "whatif": whatif_tables(run.whatif),
         "projection": projection_tables(run.projection),
+        "surfaces": surface_tables(run.surfaces),
         "instruments": instruments.tables(run.records, who),
         "power": power.power_panels(run.cells),
         "powers": powers_table(run.cells, who),

@@ -1,6 +1,6 @@
 """What a step would gain if a stage were free, beside the shares of it that the stage clock gives."""
 
-from profiles.whatif import EffectRow, EpochRow, FallRow, ProjectionRecord, StepRow, WhatIfRecord
+from profiles.whatif import EffectRow, EpochRow, FallRow, ProjectionRecord, StepRow, SurfaceRecord, WhatIfRecord
 from reports.page.tables import Column, Entry, Reasons, Table, text
 from reports.words.format import count, model_name, number, percent, visible
 from reports.words.palette import stage_class, stage_label
@@ -55,6 +55,7 @@ def _effect(row: EffectRow, reasons: Reasons) -> tuple[Entry, ...]:
     note = f"{_interval(row.low, row.high)}, n\u00a0{row.rounds}"
     gain = Entry(percent(row.gain), note, sort=row.gain, numeric=True)
     exposed, busy = (_share(share, row, reasons) for share in (row.exposed, row.busy))
+    busy = busy._replace(note=row.busy_tag) if row.busy_tag == "estimated" else busy
     return name, text(row.replaced_by), gain, exposed, busy, text(row.reading)
 
 
@@ -131,7 +132,7 @@ def _ratios(row: FallRow) -> str:
     return "too few rounds" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
 
 
-def measured_on(record: WhatIfRecord | ProjectionRecord) -> str:
+def measured_on(record: WhatIfRecord | ProjectionRecord | SurfaceRecord) -> str:
     """Say where a record's times are of, and of which code."""
     here = record.environment
     return visible(

@@ -24,7 +24,7 @@ from profiles.record import (
     Status,
     read_model,
 )
-from profiles.whatif import ProjectionRecord, WhatIfRecord
+from profiles.whatif import ProjectionRecord, SurfaceRecord, WhatIfRecord
 
 State = Status | Literal["damaged"]
 
@@ -54,7 +54,8 @@ class Cell:
 class Run:
     """A run: its manifest, its machine, its configuration as text, its cells in the manifest's order.
 
-    `whatif` and `projection` are there where `bench whatif` measured the run's configuration.
+    `whatif` and `projection` are there where `bench whatif` measured the run's configuration, `surfaces` where somebody
+    laid what `bench surface` wrote beside them.
     """
 
     folder: Path
@@ -65,6 +66,7 @@ class Run:
     notes: tuple[str, ...]
     whatif: WhatIfRecord | None = None
     projection: ProjectionRecord | None = None
+    surfaces: tuple[SurfaceRecord, ...] = ()
 
     @property
     def records(self) -> list[CellRecord]:
@@ -78,7 +80,7 @@ class Run:
         return {state: counts[state] for state in _STATES if counts[state]}
 
 
-_Model = TypeVar("_Model", CellRecord, CellStatus, Environment, WhatIfRecord, ProjectionRecord)
+_Model = TypeVar("_Model", CellRecord, CellStatus, Environment, WhatIfRecord, ProjectionRecord, SurfaceRecord)
 
 
 def read_run(folder: Path) -> Run:
@@ -102,7 +104,10 @@ def read_run(folder: Path) -> Run:
     whatif, why_not = _read_aside(WhatIfRecord, folder / "whatif" / "whatif.json")
     projection, why_neither = _read_aside(ProjectionRecord, folder / "whatif" / "projection.json")
     notes += [why for why in (why_not, why_neither) if why]
-    return Run(folder, manifest, environment, config, cells, tuple(notes), whatif, projection)
+    found = [_try_read(SurfaceRecord, path) for path in sorted((folder / "whatif").glob("surface*.json"))]
+    notes += [why for surface, why in found if surface is None]
+    surfaces = tuple(surface for surface, _ in found if surface is not None)
+    return Run(folder, manifest, environment, config, cells, tuple(notes), whatif, projection, surfaces)
 
 
 def _read_cell(run: Path, name: str) -> Cell:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from report_runs import Build, Spec, environment
 
-from profiles.whatif import EffectRow, EpochRow, FallRow, StepRow, WhatIfRecord
+from profiles.whatif import EffectRow, EpochRow, FallRow, StepRow, SurfaceRecord, SurfaceRow, WhatIfRecord
 from reports.commands import write_report
+from reports.page.surface import surface_tables
 from reports.page.whatif import whatif_tables
 from reports.source.load import read_run
 
@@ -74,6 +75,42 @@ def test_an_epoch_is_shown_by_its_parts_at_every_place() -> None:
         ["images", "0.2000", "20.00", "1.000", "21.20", "22.80"],
     ]
     assert epochs.rows[0][3].note == "10 steps"
+
+
+def test_a_busy_share_by_profiler_windows_is_called_estimated() -> None:
+    seen = RECORD.effects[0]._replace(busy=0.23, unavailable="", busy_tag="estimated")
+    ceilings, *_ = whatif_tables(RECORD.model_copy(update={"effects": (seen,)}))
+    assert (ceilings.rows[0][4].text, ceilings.rows[0][4].note) == ("23.0\u00a0%", "estimated")
+
+
+SURFACE = SurfaceRecord(
+    commit="b" * 40,
+    dtype="float32",
+    environment=environment(),
+    softmax="msa",
+    linear="mlsa",
+    backend="fast-transformers",
+    rows=(
+        SurfaceRow(3, 9, 128, 2, 455, 0.1, 0.19, 1.9, 1.8, 2.0, 9),
+        SurfaceRow(16, 256, 128, 2, 16, 0.1, 0.07, 0.7, None, None, 3),
+        SurfaceRow(3, 9, 512, 8, 455, 0.1, 0.15, 1.5, 1.4, 1.6, 9),
+    ),
+)
+
+
+def test_a_surface_is_shown_by_side_and_width_and_says_what_was_not_measured(build: Build) -> None:
+    (table,) = surface_tables((SURFACE,))
+    assert [[(entry.text, entry.note) for entry in row[2:]] for row in table.rows] == [
+        [("1.900", "1.80 to 2.00, n\u00a09"), ("1.500", "1.40 to 1.60, n\u00a09")],
+        [("0.7000", "too few rounds, n\u00a03"), ("not measured", "")],
+    ]
+    run = build(Spec())
+    (run / "whatif").mkdir()
+    (run / "whatif" / "surface-library.json").write_text(SURFACE.model_dump_json(), encoding="utf-8")
+    (run / "whatif" / "surface-torn.json").write_text("{", encoding="utf-8")
+    page = page_of(run)
+    assert "attention alone, by the window and the width: fast-transformers" in page
+    assert "surface-torn.json cannot be used" in page
 
 
 def test_the_page_shows_what_was_measured_of_the_run(build: Build) -> None:

@@ -24,11 +24,12 @@ from harness.pipelines.table import PIPELINES
 from harness.whatif import measure, subject
 from harness.whatif.command import once_each
 from harness.whatif.epochs import Steps
-from harness.whatif.measure import PARTS, SHARES, SWAP_ROUNDS, Bench, Found, exchanged_parts
+from harness.whatif.measure import PARTS, SHARES, Bench, Found, exchanged_parts
 from harness.whatif.removals import REMOVALS
 from models.transformer import InpaintingTransformer
 from profiles.errors import BenchError, ConfigError
-from profiles.record import read_model
+from profiles.ratio import paired_ratio
+from profiles.record import CellRecord, read_model
 from profiles.turns import Extent
 from profiles.whatif import EffectRow, EpochRow, FallRow, StepRow, WhatIfRecord
 from tests.harness.conftest import tiny_table
@@ -50,6 +51,10 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+ROUNDS = 2
+"""In the place of more, which would take longer."""
+
+
 @pytest.fixture(scope="module")
 def written(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     out = tmp_path_factory.mktemp("whatif") / "out"
@@ -59,8 +64,13 @@ def written(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     chosen = ["--category", "weave", "--model", "mlsa", "--pipeline", "thesis", "--data-root", str(generated)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "REMOVALS", {name: REMOVALS[name] for name in ("data_loading", "attention")})
+        patch.setattr(measure, "LEAST_ROUNDS", ROUNDS)
         shown = whatif(*chosen, *settings, "--out", str(out), "--budget", "0")
     return shown, out
+
+
+def test_rounds_are_at_least_as_many_as_an_interval_needs() -> None:
+    assert paired_ratio([1.0] * measure.LEAST_ROUNDS, [1.0] * measure.LEAST_ROUNDS).ends == (1.0, 1.0)
 
 
 def state_of(model: InpaintingTransformer) -> dict[str, Any]:
@@ -88,7 +98,7 @@ def test_models_optimizers_and_generators_are_after_a_command_what_they_were(
             built.append((self, optimizer, state_of(self), copy.deepcopy(optimizer.state_dict())))
 
     monkeypatch.setattr(subject, "InpaintingTransformer", Watched)
-    monkeypatch.setattr(measure, "SWAP_ROUNDS", 1)
+    monkeypatch.setattr(measure, "LEAST_ROUNDS", 1)
     changes = [f"model.{key}={value}" for key, value in tiny_table(generated)["model"].items()]
     changes += ["training.batch_size=8", "data.image_side=32", "data.workers=1"]
     settings = [word for change in changes for word in ("--set", change)]
@@ -139,7 +149,8 @@ def test_every_stage_taken_away_and_every_part_exchanged_has_its_row(written: tu
     assert [bool(row["busy"]) for row in effects] == [True] + [False] * (len(effects) - 1)
     assert all((row["exposed"] != "") == (row["kind"] == "ceiling") for row in effects)
     swaps = [row for row in effects if row["kind"] == "swap" and row["phase"] == "train"]
-    assert [int(row["rounds"]) for row in swaps] == [SWAP_ROUNDS] * len(PARTS)
+    assert [int(row["rounds"]) for row in swaps] == [ROUNDS] * len(PARTS)
+    assert all(int(row["rounds"]) == ROUNDS for row in effects)
     assert "too few rounds" in shown
     assert [row["unavailable"] != "" for row in effects] == [row["busy"] == "" for row in effects]
     assert "unavailable (images, cut, gather, attention, loss, optimizer, memory): a part of a pipeline is no" in shown
@@ -169,7 +180,7 @@ def test_the_waterfall_exchanges_every_part_once_and_its_steps_sum_to_the_whole(
     gains = {row["name"]: float(row["gain"]) for row in swaps}
     assert [row["part"] for row in waterfall] == sorted(PARTS, key=lambda part: -gains[part])
     assert sum(float(row["gain"]) for row in waterfall) == pytest.approx(1 - float(waterfall[-1]["step"]), abs=1e-12)
-    assert all(int(row["rounds"]) == SWAP_ROUNDS for row in waterfall)
+    assert all(int(row["rounds"]) == ROUNDS for row in waterfall)
 
 
 def test_the_epoch_at_every_place_of_the_waterfall_has_its_row(written: tuple[str, Path]) -> None:
@@ -225,7 +236,7 @@ def test_exchanges_alone_need_the_pipeline_whose_parts_they_are() -> None:
 def test_exchanges_alone_have_a_step_whose_table_shows_them(
     generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "SWAP_ROUNDS", 1)
+    monkeypatch.setattr(measure, "LEAST_ROUNDS", 1)
     changes = [f"model.{key}={value}" for key, value in tiny_table(generated)["model"].items()]
     changes += ["training.batch_size=8", "data.image_side=32", "data.workers=1"]
     words = [word for change in changes for word in ("--set", change)]
@@ -236,6 +247,9 @@ def test_exchanges_alone_have_a_step_whose_table_shows_them(
     assert all(f"{part} exchanged" in shown for part in PARTS)
     with pytest.raises(BenchError, match="got what was measured before"):
         whatif(*words)
+    (tmp_path / "projection.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(BenchError, match=r"projection\.json: got what was measured before"):
+        whatif(*[word for word in words if word not in {"--only", "exchanges"}], "--project")
 
 
 def test_a_second_seed_is_not_measured_again() -> None:
@@ -247,6 +261,25 @@ def test_what_is_no_run_is_wrong_use(tmp_path: Path) -> None:
     with pytest.raises(BenchError) as raised:
         whatif(str(tmp_path / "none"))
     assert raised.value.exit_code == 2
+
+
+def test_what_a_run_observed_of_each_stage_stands_beside_its_ceiling(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "LEAST_ROUNDS", 1)
+    table = {**tiny_table(generated, max_epochs=2), "models": ["msa"]}
+    table["data"] |= {"categories": ["weave"], "workers": 1}
+    run = start(build(table, "tiny"), tmp_path / "run").directory
+    whatif(str(run), "--budget", "0", "--only", "ceilings")
+    record = read_model(CellRecord, run / "cells/weave/msa-fast/seed0/record.json")
+    (closure,) = [each for each in record.closures if each.phase == "train"]
+    effects = {row["name"]: row for row in rows(run / "whatif" / "whatif.csv")}
+    for stage in ("attention", "feed_forward", "optimizer"):
+        totals = [each for each in record.stage_totals if (each.phase, each.stage) == ("train", stage)]
+        share = sum(each.busy_s or 0.0 for each in totals) / closure.wall_s
+        assert float(effects[stage]["busy"]) == pytest.approx(share)
+        assert effects[stage]["busy_tag"] == "estimated"
+    assert effects["data_loading"]["busy"] == ""
 
 
 def test_a_run_is_measured_as_it_is_and_not_changed(generated: Path, tmp_path: Path) -> None:

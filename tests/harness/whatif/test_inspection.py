@@ -19,7 +19,7 @@ from harness.pipelines import fast, thesis
 from harness.pipelines.table import PIPELINES
 from harness.progress import Reporter
 from harness.whatif import inspection
-from harness.whatif.inspection import SKIPPED, evaluation, one_of_each
+from harness.whatif.inspection import SKIPPED, evaluation, has_both_kinds, one_of_each
 from harness.whatif.subject import Subject
 from profiles.stages import Stage
 from profiles.turns import Extent, compare, gain
@@ -75,6 +75,9 @@ def test_a_good_image_and_a_defective_one_are_inspected_as_far_as_there_are_such
     kinds = {name: LabelledImage(Path(name), name, None) for name in ("crack", "good", "hole")}
     assert [image.defect for image in one_of_each([kinds["crack"], kinds["hole"], kinds["good"]])] == ["crack", "good"]
     assert one_of_each([kinds["good"]]) == [kinds["good"]]
+    assert has_both_kinds([kinds["good"], kinds["hole"]])
+    assert not has_both_kinds([kinds["crack"], kinds["hole"]])
+    assert not has_both_kinds([kinds["good"]])
 
 
 def test_what_cannot_be_told_apart_is_not_scored(generated: Path, run: list[str]) -> None:

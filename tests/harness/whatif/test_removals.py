@@ -17,6 +17,7 @@ from harness.config import build
 from harness.dataset import read_category
 from harness.decoding import Decoder
 from harness.interrupt import Interrupt
+from harness.pipelines import thesis
 from harness.pipelines.fast import ResidentImages
 from harness.pipelines.parts import Loaded, Pipeline
 from harness.pipelines.table import PIPELINES
@@ -28,7 +29,7 @@ from models.windows import Windows
 from profiles.stages import Stage
 from profiles.timing.clock import StageClock
 from profiles.timing.times import PhaseTimes
-from profiles.turns import SETTLED_BATCHES, Extent, compare, gain
+from profiles.turns import SETTLED_BATCHES, Extent, bursts, compare, gain
 from tests.harness.conftest import tiny_table
 
 CPU = torch.device("cpu")
@@ -36,10 +37,10 @@ EXTENT = Extent(warm=1, timed=2)
 BLOCKS = 2
 
 
-def made(generated: Path, **sizes: Any) -> Subject:
-    table = tiny_table(generated)
+def made(generated: Path, workers: int = 1, batch_size: int = 8, **sizes: Any) -> Subject:
+    table = tiny_table(generated, batch_size=batch_size)
     table["model"] |= {"depth": BLOCKS, **sizes}
-    table["data"] |= {"workers": 1}
+    table["data"] |= {"workers": workers}
     paths = read_category(generated, "weave").train
     decoder = Decoder(None, Reporter(), Interrupt(), threads=1)
     return Subject(Cell("weave", "mlsa", "fast", 0), build(table, "tiny"), paths, CPU, decoder, EXTENT)
@@ -162,6 +163,37 @@ def test_ceilings_of_a_training_step_whose_parts_sleep_are_right_within_3_percen
     step_s = median(found.times_ns["full"]) / 2 / 1e9
     for stage, slept_s in asleep.items():
         assert gain(found.ratios[stage]).value == pytest.approx(slept_s / step_s, abs=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step_s", [0.12, 0.04], ids=["hidden", "holding up"])
+def test_ceilings_beside_workers_that_load_ahead_are_right_within_3_percent(
+    generated: Path, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    """Two workers sleep as long for each window of a batch of two: so often comes a batch, while the step sleeps."""
+    asleep_s, image = 0.06, torch.zeros(3, 32, 32, dtype=torch.uint8)
+
+    def read(*_: object) -> Tensor:
+        time.sleep(asleep_s)
+        return image
+
+    def lose(*arguments: Any) -> Tensor:
+        time.sleep(step_s)
+        return bare.loss(*arguments)
+
+    monkeypatch.setattr(thesis, "read_image", read)
+    subject, bare = made(generated, workers=2, batch_size=2), PIPELINES["fast"]._replace(images=thesis.ReloadedImages)
+    slow = bare._replace(loss=lose)
+    replayed, squared = (REMOVALS[stage][0] for stage in ("data_loading", "loss"))
+    ways = {"full": subject.way(slow), "data_loading": subject.way(slow, replayed), "loss": subject.way(slow, squared)}
+    ways["rest"] = subject.way(bare, replayed)
+    found = compare(ways, Extent(0, bursts(2, 2)), lambda: None, precision=0.01, limit_s=0.0, least=5)
+    rest_s = median(found.times_ns["rest"]) / 2 / 1e9
+    if max(found.times_ns["rest"]) / 2 / 1e9 > rest_s + 0.03 * step_s:
+        pytest.skip("busy: other programs held up what does not sleep of a step")
+    full_s = max(asleep_s, step_s + rest_s)
+    assert gain(found.ratios["data_loading"]).value == pytest.approx(1 - (step_s + rest_s) / full_s, abs=0.03)
+    assert gain(found.ratios["loss"]).value == pytest.approx(1 - max(asleep_s, rest_s) / full_s, abs=0.03)
 
 
 class Counted:

@@ -61,7 +61,33 @@ def test_the_command_writes_a_record_its_csv_and_a_picture(tmp_path: Path, monke
         assert [line["ratio"] for line in csv.DictReader(file)] == [str(row.ratio) for row in record.rows]
     picture = out.with_suffix(".svg").read_text()
     assert picture.count("width 64") == picture.count("width 128") == 1
-    assert "width 128: mlsa is faster at no side measured, for sure" in result.output
+    assert "width 128: too few rounds to tell" in result.output
+
+
+@pytest.mark.parametrize(("rows", "told"), [
+    ([row(3, 1.2, 0.1), row(5, 0.9, 0.05)], "mlsa is faster from a window of 5 x 5 on"),
+    ([row(3, 1.2, 0.1), row(5, 1.0, 0.05)], "mlsa is faster at no side, for sure"),
+    ([row(3, 1.2, 0.1)._replace(high=None), row(5, 0.9, 0.05)], "too few rounds to tell; --budget gives more"),
+])  # fmt: skip
+def test_from_where_on_linear_attention_wins_is_told_if_it_is_known(
+    rows: list[SurfaceRow], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    surface_command._show(rows)
+    assert f"width 64: {told}" in capsys.readouterr().out
+
+
+def test_a_point_gets_time_by_what_there_is_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[tuple[int, int], float] = {}
+
+    def noted(side: int, width: int, _: torch.device, limit_s: float, __: str) -> SurfaceRow:
+        given[side, width] = limit_s
+        return row(side, 1.0, 0.0, width)
+
+    monkeypatch.setattr(surface, "point", noted)
+    list(surface.surface(CPU, 60.0, (1, 64), (64, 128)))
+    assert sum(given.values()) == pytest.approx(60.0)
+    assert given[64, 64] / given[1, 64] == pytest.approx((4 * 64 + 2 * 4096) / (4 * 64 + 2))
+    assert given[1, 128] > 3 * given[1, 64]
 
 
 def test_what_was_measured_is_written_even_where_someone_stops_it(
