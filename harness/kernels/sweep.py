@@ -153,6 +153,7 @@ def _measured(
     row: KernelRow, shape: Shape, times_ns: list[int], work: Callable[[], object], rates: Rates, source: Source
 ) -> KernelRow:
     time_s, between_ns = median(times_ns) / 1e9, spread(times_ns)
+    work()  # a kernel keeps what it was given last, so that of the last timed instance is in use until now
     watch = PeakMemory(shape.device)
     work()
     peak_bytes = watch.peak_bytes()

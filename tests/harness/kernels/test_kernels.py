@@ -195,6 +195,14 @@ def test_a_row_holds_rates_and_its_distance_from_the_roofline() -> None:
     assert (row.energy_j, row.energy_reason) == (None, "no counter here")
 
 
+@pytest.mark.parametrize("name", ["linear native", "softmax native", "linear eager"])
+def test_the_peak_holds_the_output_at_least(name: str) -> None:
+    of = Shape(64, 49, 8, 64, torch.float32, CPU)
+    rows, _ = sweep_shape([name, "softmax sdpa"], of, "forward", RATES, NoMeter(), 0.0, turns)
+    assert rows[0].peak_bytes is not None
+    assert rows[0].peak_bytes > 0.9 * of.matrix_bytes  # the system counts pages by the dozen
+
+
 def test_joules_are_the_counters_over_as_many_works_as_fill_a_second() -> None:
     calls: list[int] = []
     assert joules(lambda: calls.append(1), Meter(), time_s=0.1) == (pytest.approx(0.3), "")
