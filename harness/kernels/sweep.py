@@ -6,6 +6,7 @@ instances, one after the other, whose arguments lie elsewhere each time, and rat
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from statistics import median
 from time import perf_counter_ns
@@ -121,10 +122,15 @@ def _instance(
 def _synchronized(work: Callable[[], object], device: torch.device) -> Timed:
     def run() -> None:
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        _drain(device)
 
     return timed(run)
+
+
+def _drain(device: torch.device) -> None:
+    """Wait until a device has done all that it was given; a CPU has, whenever one asks."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _alone(clocks: dict[str, Timed]) -> Rounds:
@@ -157,7 +163,7 @@ def _measured(
     watch = PeakMemory(shape.device)
     work()
     peak_bytes = watch.peak_bytes()
-    energy_j, energy_reason = joules(work, source, time_s)
+    energy_j, energy_reason = joules(work, partial(_drain, shape.device), source, time_s)
     return row.model_copy(
         update={
             "time_s": time_s,
@@ -174,9 +180,17 @@ def _measured(
 
 
 def joules(
-    work: Callable[[], object], source: Source, time_s: float, clock_ns: Callable[[], int] = perf_counter_ns
+    work: Callable[[], object],
+    drain: Callable[[], None],
+    source: Source,
+    time_s: float,
+    clock_ns: Callable[[], int] = perf_counter_ns,
 ) -> tuple[float | None, str]:
-    """Return the energy of one *work* by the device's counter over a second of them; or nothing, and why."""
+    """Return the energy of one *work* by the device's counter over a second of them; or nothing, and why.
+
+    The counter is read once the device is drained, of what came before and of the works themselves.
+    """
+    drain()
     started = source.read_meter().energy_j
     if started is None:
         why = source.read(clock_ns()).why
@@ -184,6 +198,7 @@ def joules(
     times = max(1, round(LEAST_ENERGY_S / time_s))
     for _ in range(times):
         work()
+    drain()
     ended = source.read_meter().energy_j
     return (None, "the energy counter fell silent") if ended is None else ((ended - started) / times, "")
 

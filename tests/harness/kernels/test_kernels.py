@@ -53,6 +53,23 @@ class Meter(NoMeter):
         return Reading(energy_j=self.energy_j)
 
 
+class LazyDevice(NoMeter):
+    """Does what it was given while it is waited for, and not before; a quarter of a joule each."""
+
+    def __init__(self) -> None:
+        self.given, self.energy_j = 0, 0.0
+
+    def take(self) -> None:
+        self.given += 1
+
+    def drain(self) -> None:
+        self.energy_j += self.given / 4
+        self.given = 0
+
+    def read_meter(self) -> Reading:
+        return Reading(energy_j=self.energy_j)
+
+
 def shape(tokens: int, windows: int = 3, width: int = 16, dtype: torch.dtype = torch.float32) -> Shape:
     return Shape(windows, tokens, 2, width, dtype, CPU)
 
@@ -205,8 +222,21 @@ def test_the_peak_holds_the_output_at_least(name: str) -> None:
 
 def test_joules_are_the_counters_over_as_many_works_as_fill_a_second() -> None:
     calls: list[int] = []
-    assert joules(lambda: calls.append(1), Meter(), time_s=0.1) == (pytest.approx(0.3), "")
+    assert joules(lambda: calls.append(1), lambda: None, Meter(), time_s=0.1) == (pytest.approx(0.3), "")
     assert len(calls) == 10
+
+
+def test_joules_are_of_what_the_device_has_done_not_of_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, kernel = LazyDevice(), KERNELS["linear eager"]
+
+    def build(sizes: Sizes) -> tuple[table.Mix, torch.nn.Module]:
+        mix, module = kernel.build(sizes)
+        return lambda q, k, v: (device.take(), mix(q, k, v))[1], module
+
+    monkeypatch.setitem(KERNELS, "linear eager", kernel._replace(build=build))
+    monkeypatch.setattr(sweep, "_drain", lambda _: device.drain())
+    rows, _ = sweep_shape(["linear eager", "softmax eager"], shape(9), "forward", RATES, device, 0.0, turns)
+    assert (rows[0].energy_j, rows[0].energy_reason) == (0.25, "")
 
 
 def test_a_batch_fills_the_device() -> None:
