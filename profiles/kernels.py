@@ -48,7 +48,7 @@ class KernelRow(_Frozen):
 class Crossover(_Frozen):
     """The number of tokens from which on a linear kernel is faster than a softmax one; absent: none in range.
 
-    An end of the interval is absent where the measured lengths do not bound it.
+    An end of the interval is absent where the measured lengths do not bound it; the other may be there all the same.
     """
 
     linear: str

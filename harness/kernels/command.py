@@ -226,11 +226,15 @@ def _show_crossovers(record: KernelsRecord, console: Console) -> None:
         return
     table = Table("linear kernel", "overtakes", "dtype", "direction", "at tokens", "95 %", "analytic", box=None)
     for each in record.crossovers:
-        ends = [f"{end:.0f}" if end is not None else "unbounded" for end in (each.low, each.high)]
         at = f"{each.tokens:.0f}" if each.tokens is not None else each.note
-        interval = " to ".join(ends) if each.tokens is not None else ""
-        table.add_row(each.linear, each.softmax, each.dtype, each.direction, at, interval, f"{each.analytic:g}")
+        table.add_row(each.linear, each.softmax, each.dtype, each.direction, at, _interval(each), f"{each.analytic:g}")
     console.print(table)
+
+
+def _interval(found: Crossover) -> str:
+    """Return the ends that are known, in words; nothing where none is in range."""
+    ends = [f"{end:.0f}" if end is not None else "unbounded" for end in (found.low, found.high)]
+    return "" if found.tokens is None and ends == ["unbounded", "unbounded"] else " to ".join(ends)
 
 
 def write(record: KernelsRecord, out: Path) -> None:

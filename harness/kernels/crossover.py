@@ -60,11 +60,11 @@ def crossover(
 ) -> Crossover:
     """Find the crossover and its interval: where the ends of the ratios' intervals cross.
 
-    Where a ratio beside the crossover, or beside an end, has no interval, nothing bounds that end.
+    Where a ratio beside the crossover, or beside an end, has no interval, nothing bounds that end. An end can be in
+    range where the crossover is not: ratios of 0.98 [0.95, 1.02] and 0.8 [0.7, 0.9] bound it from above alone.
     """
     tokens, bounded = _crossing_of(points, "value")
     (low, low_bounded), (high, high_bounded) = _crossing_of(points, "low"), _crossing_of(points, "high")
-    bounded = bounded and tokens is not None
     return Crossover(
         linear=linear,
         softmax=softmax,
@@ -79,9 +79,19 @@ def crossover(
 
 
 def _note(points: Sequence[Point], tokens: float | None) -> str:
+    """Say why there is no crossover; where the interval of a length that decides holds 1, that is why."""
     if tokens is not None:
         return ""
-    first, last = points[0].tokens, points[-1].tokens
-    faster = points[-1].ratio.value <= 1.0
-    which = "linear is faster throughout" if faster else "softmax is faster at the longest"
-    return f"none in range: {which}, {first} to {last}"
+    first, last = points[0], points[-1]
+    faster = last.ratio.value <= 1.0
+    ends = {first.tokens: "the shortest length", last.tokens: "the longest length"}
+    doubted = [
+        ends.get(point.tokens, f"{point.tokens} tokens")
+        for point in (points if faster else points[-1:])
+        if 0.0 < point.ratio.low <= 1.0 <= point.ratio.high
+    ]
+    if doubted:
+        which = f"not told apart from 1 at {', '.join(doubted)}"
+    else:
+        which = "linear is faster throughout" if faster else "softmax is faster at the longest"
+    return f"none in range: {which}, {first.tokens} to {last.tokens}"

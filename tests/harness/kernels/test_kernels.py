@@ -273,6 +273,30 @@ def test_none_in_range_says_who_is_faster() -> None:
     assert faster.note == "none in range: linear is faster throughout, 1 to 2"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("shortest", "longest", "interval", "note"), [
+    (0.99, 0.5, "unbounded to 17", "not told apart from 1 at the shortest length"),
+    (2.0, 1.01, "31 to unbounded", "not told apart from 1 at the longest length"),
+    (0.99, 0.99, "", "not told apart from 1 at the shortest length, the longest length"),
+    (0.9, 0.5, "", "linear is faster throughout"),
+    (2.0, 1.1, "", "softmax is faster at the longest"),
+])  # fmt: skip
+def test_an_end_of_the_interval_in_range_is_told_where_the_crossover_is_not(
+    shortest: float, longest: float, interval: str, note: str
+) -> None:
+    """Six instances of each kernel, whose ratios differ by up to 5 % from those given."""
+
+    def instances(value: float) -> list[Rounds]:
+        off = (0.95, 0.97, 0.99, 1.01, 1.03, 1.05)
+        return [Rounds({"linear fused": [round(1e6 * value * each)], "softmax sdpa": [10**6]}, "time") for each in off]
+
+    (each,) = command.crossovers(
+        {("float32", "forward", 16): instances(shortest), ("float32", "forward", 32): instances(longest)}
+    )
+    assert each.tokens is None
+    assert each.note == f"none in range: {note}, 16 to 32"
+    assert command._interval(each) == interval
+
+
 def test_too_few_rounds_bound_no_interval() -> None:
     each = found((4.0, 0.0, math.inf), (0.25, 0.0, math.inf))
     assert (each.low, each.high) == (None, None)  # type: ignore[attr-defined]
