@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from profiles.record import Environment
 
-SCHEMA_VERSION = 1
-"""1: the first."""
+SCHEMA_VERSION = 2
+"""1: the first. 2: `flops` are absent where a formula has no products; they were 0."""
 
 Direction = Literal["forward", "forward + backward"]
 
@@ -20,8 +20,9 @@ class KernelRow(_Frozen):
     """One kernel at one shape in one direction; where it was not timed there are no numbers but a reason.
 
     Times are medians of rounds in which all kernels of a shape took turns, with their interquartile range. Operations
-    are the formula's, of matrix products alone: three times forward's with backward, whatever a kernel computes again.
-    Bytes are those of arguments, results and gradients, once each: what has to move at least.
+    are the formula's, of matrix products alone: three times forward's with backward, whatever a kernel computes again;
+    absent where it has none, and then the roofline is that of the bytes. Bytes are those of arguments that are read,
+    weights, results and gradients, once each in a direction: what has to move at least.
     """
 
     kernel: str
@@ -35,7 +36,7 @@ class KernelRow(_Frozen):
     spread_s: float | None = None
     rounds: int = 0
     error: float | None = None
-    flops: int = 0
+    flops: int | None = None
     least_bytes: int = 0
     flops_per_s: float | None = None
     bytes_per_s: float | None = None

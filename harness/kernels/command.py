@@ -213,7 +213,7 @@ def _cells(row: KernelRow) -> list[str]:
         f"{row.time_s * 1e3:.3g}",
         "unavailable" if row.spread_s is None else f"{row.spread_s * 500:.2g}",
         str(row.rounds),
-        "" if row.flops_per_s is None else f"{row.flops_per_s / 1e9:.0f}",
+        "unavailable" if row.flops_per_s is None else f"{row.flops_per_s / 1e9:.0f}",
         f"{row.bytes_per_s / 1e9:.1f}",
         f"{row.roofline_share:.0%}",
         "unavailable" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f}",

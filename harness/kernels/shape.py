@@ -55,10 +55,11 @@ def arguments(shape: Shape, *, narrow: bool) -> list[Tensor]:
     ]
 
 
-def work_of(mix: Mix, drawn: Sequence[Tensor], direction: Direction) -> Callable[[], object]:
-    """Return what is timed, on copies of what was drawn that no other work reads."""
+def work_of(mix: Mix, module: torch.nn.Module, drawn: Sequence[Tensor], direction: Direction) -> Callable[[], object]:
+    """Return what is timed, on copies of what was drawn that no other work reads; weights have gradients, too."""
     *given, gradient = (x.clone() for x in drawn)
     leaves = [x.requires_grad_(direction != "forward") for x in given]
+    wanted = [*leaves, *module.parameters()]
 
     def forward() -> object:
         with torch.no_grad():
@@ -66,15 +67,26 @@ def work_of(mix: Mix, drawn: Sequence[Tensor], direction: Direction) -> Callable
 
     def both() -> object:
         mixed = mix(leaves[0], leaves[1], leaves[2])
-        return torch.autograd.grad(mixed, leaves, gradient, allow_unused=True)
+        return torch.autograd.grad(mixed, wanted, gradient, allow_unused=True)
 
     return forward if direction == "forward" else both
 
 
-def cost_of(kernel: Kernel, shape: Shape, direction: Direction) -> tuple[int, int]:
-    """Return operations of the formula's products, and bytes that have to move at least."""
+def weights_of(kernel: Kernel, shape: Shape) -> int:
+    """Return how many numbers a kernel has of its own, between its projections."""
+    return shape.heads * kernel.weights(shape.tokens, shape.width)
+
+
+def cost_of(kernel: Kernel, shape: Shape, direction: Direction) -> tuple[int | None, int]:
+    """Return operations of the formula's products, if it has any, and bytes that have to move at least.
+
+    With backward everything that was read is read again, and has a gradient.
+    """
     backward = direction != "forward"
-    flops = 2 * shape.windows * shape.heads * kernel.multiplications(shape.tokens, shape.width)
+    flops = None
+    if kernel.multiplications is not None:
+        flops = 2 * shape.windows * shape.heads * kernel.multiplications(shape.tokens, shape.width)
+        flops *= 3 if backward else 1
     narrow = max(1, shape.width // 2) / shape.width if kernel.narrow else 1
-    passes = (2 * narrow + 2) + ((2 * narrow + 2) + (2 * narrow + 1) if backward else 0)
-    return flops * (3 if backward else 1), round(passes * shape.matrix_bytes)
+    read = (2 * narrow + kernel.reads_values) * shape.matrix_bytes + weights_of(kernel, shape) * shape.dtype.itemsize
+    return flops, round(read + shape.matrix_bytes + (2 * read + shape.matrix_bytes if backward else 0))

@@ -47,16 +47,16 @@ def sweep_shape(
     interleaver: Callable[..., Rounds] = interleave,
 ) -> tuple[list[KernelRow], list[Rounds]]:
     """Check and time the kernels *names* at one shape; return their rows, and the rounds of each instance."""
-    rows, mixes = _checked(names, shape, direction)
-    if not mixes:
+    rows, ready = _checked(names, shape, direction)
+    if not ready:
         return list(rows.values()), []
-    drawn = {narrow: arguments(shape, narrow=narrow) for narrow in {KERNELS[name].narrow for name in mixes}}
+    drawn = {narrow: arguments(shape, narrow=narrow) for narrow in {KERNELS[name].narrow for name in ready}}
 
     def make(name: str) -> Callable[[], object]:
-        return work_of(mixes[name], drawn[KERNELS[name].narrow], direction)
+        return work_of(*ready[name], drawn[KERNELS[name].narrow], direction)
 
-    instances = _timed(list(mixes), make, shape.device, limit_s, interleaver)
-    for name in mixes:
+    instances = _timed(list(ready), make, shape.device, limit_s, interleaver)
+    for name in ready:
         times_ns = list(chain.from_iterable(rounds.times_ns[name] for rounds in instances))
         rows[name] = _measured(rows[name], shape, times_ns, make(name), rates, source)
     return list(rows.values()), instances
@@ -68,10 +68,12 @@ def ratio(instances: Sequence[Rounds], name: str, baseline: str) -> Ratio:
     return paired_ratio(ratios, [1.0] * len(ratios))
 
 
-def _checked(names: Sequence[str], shape: Shape, direction: Direction) -> tuple[dict[str, KernelRow], dict[str, Mix]]:
+def _checked(
+    names: Sequence[str], shape: Shape, direction: Direction
+) -> tuple[dict[str, KernelRow], dict[str, tuple[Mix, torch.nn.Module]]]:
     """Return a row for each kernel, and those kernels that are here, fit, and are right."""
     rows: dict[str, KernelRow] = {}
-    mixes: dict[str, Mix] = {}
+    ready: dict[str, tuple[Mix, torch.nn.Module]] = {}
     known: Exact = {}
     for name in names:
         kernel = KERNELS[name]
@@ -83,9 +85,9 @@ def _checked(names: Sequence[str], shape: Shape, direction: Direction) -> tuple[
             if not error <= TOLERANCE[shape.dtype]:
                 reason = f"wrong result: {error:.1e} from that in float64, more than {TOLERANCE[shape.dtype]:.0e}"
             else:
-                mixes[name] = mix
+                ready[name] = mix, module
         rows[name] = _row(name, shape, direction, error=error, reason=reason or "")
-    return rows, mixes
+    return rows, ready
 
 
 def _timed(
@@ -169,9 +171,9 @@ def _measured(
             "time_s": time_s,
             "spread_s": None if between_ns is None else between_ns / 1e9,
             "rounds": len(times_ns),
-            "flops_per_s": row.flops / time_s if row.flops else None,
+            "flops_per_s": None if row.flops is None else row.flops / time_s,
             "bytes_per_s": row.least_bytes / time_s,
-            "roofline_share": rates.least_s(row.flops, row.least_bytes) / time_s,
+            "roofline_share": rates.least_s(row.flops or 0, row.least_bytes) / time_s,
             "peak_bytes": None if peak_bytes is None or watch.in_use_bytes is None else peak_bytes - watch.in_use_bytes,
             "energy_j": energy_j,
             "energy_reason": energy_reason,

@@ -25,16 +25,19 @@ Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Kernel(NamedTuple):
     """What runs, what it has to compute, and what that costs.
 
-    `multiplications` are those of the formula's matrix products, forward, of one head of one window; `pairs` tells
-    how many T x T matrices of every head the kernel keeps at least, with gradients, which decides whether it fits.
+    `multiplications` are those of the formula's matrix products, forward, of one head of one window, absent where it
+    has none; `weights` are the numbers that a head has between the projections, by tokens and width; `pairs` tells how
+    many T x T matrices of every head the kernel keeps at least, with gradients, which decides whether it fits.
     """
 
     family: str
     build: Callable[[Sizes], tuple[Mix, nn.Module]]
     formula: Callable[..., Tensor]
-    multiplications: Callable[[int, int], int]
+    multiplications: Callable[[int, int], int] | None
     pairs: float = 0.0
+    weights: Callable[[int, int], int] = lambda _tokens, _width: 0
     narrow: bool = False
+    reads_values: bool = True
     unavailable: Callable[[torch.device, torch.dtype], str | None] = lambda _device, _dtype: None
 
 
@@ -137,7 +140,17 @@ def _smaller(tokens: int, width: int) -> int:
 
 
 def _linformer(tokens: int, width: int) -> int:
-    return 4 * tokens * max(1, tokens // 4) * width
+    return 2 * _reductions(tokens, width) * width
+
+
+def _reductions(tokens: int, _: int) -> int:
+    """Count the weights of keys and of values, K x T each."""
+    return 2 * max(1, tokens // 4) * tokens
+
+
+def _scores(_: int, width: int) -> int:
+    """Count the weights by which queries and keys are scored."""
+    return 2 * width
 
 
 def _feature(tokens: int, width: int) -> int:
@@ -170,10 +183,15 @@ KERNELS: dict[str, Kernel] = {
         unavailable=_needs_library_and_float32,
     ),
     "linformer native": Kernel(
-        "linformer", _between_projections("linformer", "native"), formulas.linformer, _linformer
+        "linformer", _between_projections("linformer", "native"), formulas.linformer, _linformer, 0.5, _reductions
     ),
     "fastformer native": Kernel(
-        "fastformer", _between_projections("fastformer", "native"), formulas.fastformer, lambda _tokens, _width: 0
+        "fastformer",
+        _between_projections("fastformer", "native"),
+        formulas.fastformer,
+        multiplications=None,
+        weights=_scores,
+        reads_values=False,
     ),
     "feature native": Kernel(
         "feature", _between_projections("intra", "native"), formulas.softmax, _feature, narrow=True

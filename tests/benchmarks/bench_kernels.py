@@ -58,7 +58,7 @@ def bench_kernel(benchmark: BenchmarkFixture, name: str, direction: Direction) -
         pytest.skip(reason)
     mix, module = built(kernel, SHAPE)
     assert error_of(kernel, mix, module, SHAPE, direction) <= TOLERANCE[SHAPE.dtype]
-    work = work_of(mix, arguments(SHAPE, narrow=kernel.narrow), direction)
+    work = work_of(mix, module, arguments(SHAPE, narrow=kernel.narrow), direction)
     work()
 
     def drained() -> None:

@@ -29,9 +29,10 @@ def main(name: str) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     kernel = KERNELS[name]
-    mix, _ = kernel.build(Sizes(HEADS * WIDTH, HEADS, TOKENS))
+    mix, module = kernel.build(Sizes(HEADS * WIDTH, HEADS, TOKENS))
     widths = (WIDTH // 2, WIDTH // 2, WIDTH) if kernel.narrow else (WIDTH,) * 3
     leaves = [torch.randn(WINDOWS, TOKENS, HEADS, width, requires_grad=True) for width in widths]
+    wanted = [*leaves, *module.parameters()]
     gradient_bthe = torch.randn(WINDOWS, TOKENS, HEADS, WIDTH)
 
     def forward() -> None:
@@ -39,7 +40,7 @@ def main(name: str) -> None:
             mix(leaves[0], leaves[1], leaves[2])
 
     def both() -> None:
-        torch.autograd.grad(mix(leaves[0], leaves[1], leaves[2]), leaves, gradient_bthe, allow_unused=True)
+        torch.autograd.grad(mix(leaves[0], leaves[1], leaves[2]), wanted, gradient_bthe, allow_unused=True)
 
     works = {"forward": forward, "forward + backward": both}
     for line in sys.stdin:

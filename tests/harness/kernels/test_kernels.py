@@ -14,13 +14,13 @@ import bench
 from harness.kernels import check, command, sweep, table
 from harness.kernels.check import TOLERANCE, error_of
 from harness.kernels.crossover import Point, crossing, crossover
-from harness.kernels.shape import Shape, arguments, built, cost_of
+from harness.kernels.shape import Shape, arguments, built, cost_of, work_of
 from harness.kernels.sweep import joules, sweep_shape
 from harness.kernels.table import KERNELS
 from models.attention.sizes import Sizes
 from profiles.energy.readings import Reading
 from profiles.errors import ConfigError
-from profiles.kernels import KernelsRecord
+from profiles.kernels import Direction, KernelsRecord
 from profiles.rate import Rates
 from profiles.ratio import Ratio, Rounds
 from profiles.record import read_model
@@ -157,25 +157,64 @@ def test_a_wrong_gradient_is_seen() -> None:
     assert error_of(KERNELS["softmax eager"], mix, torch.nn.Module(), shape(9), "forward + backward") > 0.5
 
 
+@pytest.mark.parametrize("direction", ["forward", "forward + backward"])
 @pytest.mark.parametrize("tokens", [8, 20])
 @pytest.mark.parametrize(
     "name", [name for name in ON_CPU if not name.endswith(("flash", "fast-transformers", "compiled"))]
 )
-def test_the_operations_are_those_that_torch_counts(name: str, tokens: int) -> None:
+def test_the_operations_are_those_that_torch_counts(name: str, tokens: int, direction: Direction) -> None:
     of = shape(tokens)._replace(device=torch.device("meta"))
     with torch.device("meta"):
-        mix, _ = built(KERNELS[name], of)
-        q, k, v, _ = arguments(of, narrow=KERNELS[name].narrow)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            mix(q, k, v)
-    assert cost_of(KERNELS[name], of, "forward")[0] == counter.get_total_flops()
+        work = work_of(*built(KERNELS[name], of), arguments(of, narrow=KERNELS[name].narrow), direction)
+        with FlopCounterMode(display=False) as counter:
+            work()
+    made_anew = 0
+    if (name, direction) == ("linear fused", "forward + backward"):  # the product that it did not keep
+        made_anew = 2 * of.windows * of.heads * of.tokens * of.width * min(of.tokens, of.width)
+    assert counter.get_total_flops() - made_anew == (cost_of(KERNELS[name], of, direction)[0] or 0)
 
 
-def test_bytes_are_arguments_and_results_once_each() -> None:
-    q_bytes = 3 * 9 * 2 * 16 * 4
-    assert cost_of(KERNELS["linear eager"], shape(9), "forward")[1] == 4 * q_bytes
-    assert cost_of(KERNELS["linear eager"], shape(9), "forward + backward")[1] == 11 * q_bytes
-    assert cost_of(KERNELS["feature native"], shape(9), "forward")[1] == 3 * q_bytes
+def test_a_formula_without_products_has_no_operations_to_count() -> None:
+    rows, _ = sweep_shape(["fastformer native", "softmax sdpa"], shape(9), "forward", RATES, NoMeter(), 0.0, turns)
+    assert (rows[0].flops, rows[0].flops_per_s) == (None, None)
+    assert rows[0].roofline_share == pytest.approx(rows[0].least_bytes / RATES.bytes_per_s / 1e-3)
+    assert command._cells(rows[0])[3] == "unavailable"
+
+
+@pytest.mark.parametrize(("name", "dtype"), BUILT)
+def test_bytes_are_those_of_what_is_read_and_made_once_each(name: str, dtype: torch.dtype) -> None:
+    of = shape(9, dtype=dtype)
+    mix, module = built(KERNELS[name], of)
+    *given, gradient = arguments(of, narrow=KERNELS[name].narrow)
+    leaves = [*(x.requires_grad_() for x in given), *module.parameters()]
+    mixed = mix(*given)
+    gradients = torch.autograd.grad(mixed, leaves, gradient, allow_unused=True)
+    read_bytes = sum(x.nbytes for x, found in zip(leaves, gradients, strict=True) if found is not None)
+    assert cost_of(KERNELS[name], of, "forward")[1] == read_bytes + mixed.nbytes
+    back_bytes = read_bytes + gradient.nbytes + sum(found.nbytes for found in gradients if found is not None)
+    assert cost_of(KERNELS[name], of, "forward + backward")[1] == read_bytes + mixed.nbytes + back_bytes
+
+
+@pytest.mark.parametrize(("direction", "copies"), [("forward", 1), ("forward + backward", 2)])
+def test_weights_have_to_fit_too(direction: Direction, copies: int) -> None:
+    of = shape(1024, windows=1)
+    with_weights, without = (
+        check._needed_bytes(KERNELS[f"{name} native"], of, direction) for name in ("linformer", "linear")
+    )
+    assert with_weights - without == 2 * 2 * 256 * 1024 * (4 + 8) * copies
+
+
+@pytest.mark.parametrize(("name", "weight"), [
+    ("linformer native", "key_reduction_hkt"),
+    ("linformer native", "value_reduction_hkt"),
+    ("fastformer native", "query_score_he"),
+    ("fastformer native", "key_score_he"),
+])  # fmt: skip
+def test_a_wrong_gradient_of_a_weight_is_seen(name: str, weight: str) -> None:
+    mix, module = built(KERNELS[name], shape(9))
+    module.get_parameter(weight).register_hook(lambda gradient: gradient * 1.01)
+    assert error_of(KERNELS[name], mix, module, shape(9), "forward") <= TOLERANCE[torch.float32]
+    assert error_of(KERNELS[name], mix, module, shape(9), "forward + backward") == pytest.approx(0.01, rel=0.1)
 
 
 def test_what_does_not_fit_is_skipped_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +394,7 @@ def test_the_command_writes_a_record_its_csv_and_a_picture(
         bench.main()
     assert ended.value.code == 0
     record = read_model(KernelsRecord, out)
-    assert json.loads(out.read_text())["schema_version"] == 1
+    assert json.loads(out.read_text())["schema_version"] == 2
     assert record.environment.device == "cpu"
     rows = list(csv.DictReader(out.with_suffix(".csv").read_text().splitlines()))
     assert [row["kernel"] for row in rows] == [row.kernel for row in record.rows]
