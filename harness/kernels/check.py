@@ -17,6 +17,9 @@ from profiles.memory import free_bytes
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-1}
 """How far a right result may be off: over twice the largest seen on a CPU, 4.4e-6 and 3.9e-2, from 1 token to 1,024."""
 
+NO_PROGRAM = ("No available kernel", "No viable backend")
+"""How torch's words begin where the one program that it was told to use is not for such a shape, type or device."""
+
 NOTHING = 1e-9
 """A gradient that is less of the largest one is zero but for rounding, as those of one token's queries and keys are."""
 
@@ -58,6 +61,21 @@ def error_of(
     if exact_of_weights:
         distances.append(_farthest(_as_tokens(found_of_weights), _as_tokens(exact_of_weights)))
     return float(torch.stack(distances).max())
+
+
+def judged(
+    kernel: Kernel, mix: Mix, module: torch.nn.Module, shape: Shape, direction: Direction, known: Exact
+) -> tuple[float | None, str | None]:
+    """Return the error of a kernel, if it runs, and why it must not be timed, if so; see `error_of`."""
+    try:
+        error = error_of(kernel, mix, module, shape, direction, known)
+    except RuntimeError as refused:
+        if not str(refused).startswith(NO_PROGRAM):
+            raise
+        return None, f"torch refuses: {str(refused).splitlines()[0]}"
+    if error <= TOLERANCE[shape.dtype]:
+        return error, None
+    return error, f"wrong result: {error:.1e} from that in float64, more than {TOLERANCE[shape.dtype]:.0e}"
 
 
 def too_large(kernel: Kernel, shape: Shape, direction: Direction) -> str | None:

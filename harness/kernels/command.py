@@ -15,7 +15,7 @@ from rich.table import Table
 
 from harness.kernels.crossover import Point, crossover
 from harness.kernels.shape import Shape
-from harness.kernels.sweep import LENGTHS, TOKENS, ratio, shapes, sweep_shape
+from harness.kernels.sweep import LENGTHS, TOKENS, fitting, ratio, shapes, sweep_shape
 from harness.kernels.table import KERNELS
 from harness.machine import described, resolve_device
 from harness.version import version
@@ -53,7 +53,8 @@ def kernels(
         float, typer.Option(min=0.0, help="Seconds of timing, about; each shape is timed at least once.")
     ] = 120.0,
     tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a batch; enough to fill the device if not told.")
+        int | None,
+        typer.Option(min=1, help="Tokens of a batch; if not told, enough to fill the device, or as many as fit."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
@@ -71,6 +72,8 @@ def kernels(
     plan = list(
         shapes(_lengths(lengths), list(dtypes.values()), HEADS, HEAD_WIDTH, tokens or TOKENS[where.type], str(where))
     )
+    if tokens is None:
+        plan = [fitting(shape, names) for shape in plan]
     record = None
     for record in _measured(names, plan, directions, dtypes, budget / (len(plan) * len(directions)), where):
         if out is not None:

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 
 import torch
 
-from harness.kernels.check import TOLERANCE, Exact, error_of, too_large
+from harness.kernels.check import Exact, judged, too_large
 from harness.kernels.shape import Shape, arguments, built, cost_of, work_of
 from harness.kernels.table import KERNELS, Mix
 from profiles.energy.readings import Source
@@ -28,7 +28,7 @@ MARKS = {49: "window of 7 x 7", 256: "256 px image", 400: "320 px image", 1024: 
 
 LENGTHS = (16, 32, 49, 64, 128, 256, 400, 1024, 2048, 4096)
 TOKENS = {"cpu": 4096, "cuda": 131072}
-"""Tokens of a batch: arguments and output then exceed the caches of a CPU, and keep every part of a GPU busy."""
+"""Of a batch, if so many fit: arguments and output then exceed a CPU's caches, and keep every part of a GPU busy."""
 
 INSTANCES = 6
 """Of each kernel: as many as a median needs to have an interval of 95 %, which is from the least to the largest."""
@@ -62,6 +62,14 @@ def sweep_shape(
     return list(rows.values()), instances
 
 
+def fitting(shape: Shape, names: Sequence[str]) -> Shape:
+    """Halve the windows until each kernel of *names* that is here fits, forward and backward, or one window is left."""
+    here = [kernel for kernel in map(KERNELS.__getitem__, names) if not kernel.unavailable(shape.device, shape.dtype)]
+    while shape.windows > 1 and any(too_large(kernel, shape, "forward + backward") for kernel in here):
+        shape = shape._replace(windows=shape.windows // 2)
+    return shape
+
+
 def ratio(instances: Sequence[Rounds], name: str, baseline: str) -> Ratio:
     """Return how many times as long *name* takes as *baseline*, with the interval of the instances' own ratios."""
     ratios = [rounds.ratio(name, baseline).value for rounds in instances]
@@ -80,12 +88,10 @@ def _checked(
         reason = kernel.unavailable(shape.device, shape.dtype) or too_large(kernel, shape, direction)
         error = None
         if reason is None:
-            mix, module = built(kernel, shape)
-            error = error_of(kernel, mix, module, shape, direction, known)
-            if not error <= TOLERANCE[shape.dtype]:
-                reason = f"wrong result: {error:.1e} from that in float64, more than {TOLERANCE[shape.dtype]:.0e}"
-            else:
-                ready[name] = mix, module
+            made = built(kernel, shape)
+            error, reason = judged(kernel, *made, shape, direction, known)
+            if reason is None:
+                ready[name] = made
         rows[name] = _row(name, shape, direction, error=error, reason=reason or "")
     return rows, ready
 

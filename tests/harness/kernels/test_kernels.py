@@ -226,6 +226,27 @@ def test_what_does_not_fit_is_skipped_and_says_why(monkeypatch: pytest.MonkeyPat
         assert [row.time_s is not None for row in rows] == fits
 
 
+def test_the_batch_is_halved_until_every_kernel_fits_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = shape(400, windows=64)
+    names = ["softmax eager", "softmax sdpa-efficient", "linear eager"]
+    for free_bytes, windows in ((2e9, 64), (8e8, 32), (1e6, 1)):  # T x T matrices of 64 windows are 4.9e8 bytes
+        monkeypatch.setattr(check, "free_bytes", lambda _, free_bytes=free_bytes: free_bytes)
+        assert sweep.fitting(full, names).windows == windows
+
+
+@pytest.mark.parametrize(("tokens", "windows"), [(None, 1), (4096, 83)])
+def test_a_batch_that_was_told_is_kept(tokens: int | None, windows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(_: list[str], plan: list[Shape], *__: object) -> None:
+        assert [of.windows for of in plan] == [windows]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "free_bytes", lambda _: 1e6)
+    monkeypatch.setattr(command, "_measured", measured)
+    given = {"out": None, "kernel": None, "dtype": None, "direction": None, "budget": 0.0, "device": "cpu"}
+    with pytest.raises(KeyboardInterrupt):
+        command.kernels(lengths="49", tokens=tokens, **given)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("spoiled", ["mixed", "gradient"])
 def test_a_wrong_window_between_others_and_a_gradient_that_is_no_number_are_seen(spoiled: str) -> None:
     def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -239,6 +260,33 @@ def test_a_wrong_window_between_others_and_a_gradient_that_is_no_number_are_seen
     direction = "forward" if spoiled == "mixed" else "forward + backward"
     of = shape(9)._replace(windows=3)
     assert not error_of(KERNELS["softmax eager"], mix, torch.nn.Module(), of, direction) < 0.5
+
+
+def test_a_program_that_torch_does_not_have_for_a_shape_is_skipped_with_its_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> torch.Tensor:
+        raise RuntimeError("No available kernel. Aborting execution.")  # noqa: TRY003 - torch's own words, on CUDA
+
+    kernels = {name: KERNELS[f"softmax {name}"] for name in ("sdpa-efficient", "sdpa-flash")}
+    monkeypatch.setitem(
+        KERNELS, "softmax sdpa-efficient", kernels["sdpa-efficient"]._replace(unavailable=lambda *_: None)
+    )
+    refusing = kernels["sdpa-flash"]._replace(build=lambda _: (refuse, torch.nn.Module()))
+    monkeypatch.setitem(KERNELS, "softmax sdpa-flash", refusing)
+    names = ["softmax sdpa-efficient", "softmax sdpa-flash", "softmax sdpa", "softmax eager"]
+    rows, _ = sweep_shape(names, shape(9), "forward + backward", RATES, NoMeter(), 0.0, turns)
+    assert rows[0].reason.startswith("torch refuses: No viable backend")
+    assert rows[1].reason == "torch refuses: No available kernel. Aborting execution."
+    assert [row.time_s is not None for row in rows] == [False, False, True, True]
+
+
+def test_another_fault_of_a_kernel_is_not_taken_for_a_refusal() -> None:
+    def fail(*_: object) -> torch.Tensor:
+        raise RuntimeError("expected Half")  # noqa: TRY003 - torch's own words
+
+    with pytest.raises(RuntimeError, match="Half"):
+        check.judged(KERNELS["softmax sdpa"], fail, torch.nn.Module(), shape(9), "forward", {})
 
 
 def test_a_row_holds_rates_and_its_distance_from_the_roofline() -> None:
