@@ -19,11 +19,13 @@ from models.attention.table import VARIANTS
 
 EXPECTED = Path(__file__).with_name("proxies.json")
 WINDOWS, TOKENS, HEADS, WIDTH = 16, 49, 8, 512
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ATTENTIONS = [
-    (model, backend)
+    (model, backend, dtype)
     for model, variant in VARIANTS.items()
     for backend in variant.attention
     if backend != "fast-transformers"
+    for dtype in DTYPES
 ]
 
 _aten = torch.ops.aten
@@ -66,19 +68,19 @@ def counted(work: Callable[[], Tensor]) -> tuple[dict[str, int], Tensor]:
 
 def proxies(attention: nn.Module) -> dict[str, dict[str, int]]:
     """Count the forward and the backward pass of an attention."""
-    x_btd = torch.randn(WINDOWS, TOKENS, WIDTH, requires_grad=True)
-    leaves = [x_btd, *attention.parameters()]
+    weights = list(attention.parameters())
+    x_btd = torch.randn(WINDOWS, TOKENS, WIDTH, dtype=weights[0].dtype, requires_grad=True)
     forward, mixed_btd = counted(lambda: attention(x_btd))
     gradient_btd = torch.randn_like(mixed_btd)
-    backward, _ = counted(lambda: torch.autograd.grad(mixed_btd, leaves, gradient_btd, retain_graph=True)[0])
+    backward, _ = counted(lambda: torch.autograd.grad(mixed_btd, [x_btd, *weights], gradient_btd, retain_graph=True)[0])
     return {"forward": forward, "backward": backward}
 
 
-def build(model: str, backend: str) -> nn.Module:
+def build(model: str, backend: str, dtype: str) -> nn.Module:
     """Build an attention of the thesis's sizes."""
-    return VARIANTS[model].attention[backend](Sizes(WIDTH, HEADS, TOKENS))
+    return VARIANTS[model].attention[backend](Sizes(WIDTH, HEADS, TOKENS)).to(DTYPES[dtype])
 
 
 if __name__ == "__main__":
-    found = {f"{model} {backend}": proxies(build(model, backend)) for model, backend in ATTENTIONS}
+    found = {" ".join(each): proxies(build(*each)) for each in ATTENTIONS}
     EXPECTED.write_text(json.dumps({"torch": torch.__version__, "counts": found}, indent=1) + "\n")
