@@ -12,6 +12,10 @@ printed either way.
 
 Each kernel is timed forward, and forward + backward: a loss of 15 % in the one is about 5 % of the other.
 
+It does not watch other lengths and batches than the worker's (16 windows of 49 tokens, 8 heads of 64), bfloat16, GPUs,
+and work that threads share: one thread's time says nothing of those who wait for each other. That the kernel in C
+shares its heads among threads at all is tested where it is built; what is done in bfloat16, the proxies count.
+
 Exit codes are those of `bench`: 0 no regression, 3 regression, 4 the checkouts cannot be compared. Through `make gate`
 both are 2, as whatever fails in a recipe is; make prints the code itself.
 """
