@@ -6,7 +6,7 @@
   const key = (row, place) => {
     const cell = row.cells[place];
     if (cell.classList.contains("number")) return cell.dataset.sort === undefined ? undefined : Number(cell.dataset.sort);
-    return cell.classList.contains("missing") ? undefined : [...cell.childNodes].find((node) => node.nodeType === Node.TEXT_NODE).data;
+    return cell.classList.contains("missing") ? undefined : [...cell.childNodes].find((node) => node.nodeType === Node.TEXT_NODE)?.data;
   };
 
   const compare = (a, b) =>
