@@ -18,6 +18,7 @@ from reports.claims.pairs import Setting, setting_of, settings
 from reports.claims.significance import LEVEL, Effects, Outcome, holm, too_few
 from reports.claims.thesis import CLAIMS, MARGIN, Claim
 from reports.rows.claims import ClaimRow
+from reports.rows.metrics import ACCURACY
 from reports.words.format import count, listed, p_value
 
 Verdict = Literal["supported", "contradicted", "undecided"]
@@ -173,6 +174,6 @@ def _cut_off(found: Found, records: list[CellRecord]) -> str:
     metric = str(getattr(source, "metric", getattr(source, "first", "")))
     ours = [record for record in records if record.model in {BASELINE, OTHER}]
     cut = sum(record.stopped_by == "max_epochs" for record in ours)
-    if not cut or not (metric.endswith("_auroc") or metric in OF_WHOLE_TRAININGS):
+    if not cut or not (metric in ACCURACY or metric in OF_WHOLE_TRAININGS):
         return ""
     return f"; {cut} of {count(len(ours), 'training')} cut off by max_epochs"

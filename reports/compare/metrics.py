@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 from profiles.ratio import Ratio, paired_ratio
 from reports.claims.pairs import metric_value
 from reports.claims.samples import FEWEST, samples, widened_ratio
-from reports.rows.metrics import BETTER_HIGH, NO_SIDE
+from reports.rows.metrics import BETTER_HIGH, has_side
 from reports.source.load import Cell, Run
 
 Verdict = Literal["regression", "improvement", "suspected", "worse", "better", "no change", "unclear", "not tested"]
@@ -73,7 +73,7 @@ def compared(base: Run, head: Run, threshold: float) -> list[Compared]:
     before = {cell.name: cell for cell in base.cells if cell.record}
     pairs = [(before[cell.name], cell) for cell in head.cells if cell.record and cell.name in before]
     found = [row for pair in pairs for row in _of_cell(*pair)]
-    metrics = dict.fromkeys((row.metric, row.unit) for row in found if _has_side(row))
+    metrics = dict.fromkeys((row.metric, row.unit) for row in found if has_side(row.unit))
     cells = [_judged(row, threshold) for row in found]
     confidence = 1.0 - (1.0 - _CONFIDENCE) / max(1, len(metrics))
     together = [
@@ -81,11 +81,6 @@ def compared(base: Run, head: Run, threshold: float) -> list[Compared]:
         for metric, unit in metrics
     ]
     return together + cells
-
-
-def _has_side(row: _Sampled) -> bool:
-    """Whether more or less of a metric is better; of a count of what was done neither is."""
-    return row.metric not in NO_SIDE and row.unit != "count"
 
 
 def _of_cell(base: Cell, head: Cell) -> list[_Sampled]:

@@ -1,7 +1,8 @@
 """A run's metrics as github-action-benchmark reads them: a file for what should be small, one for what should be large.
 
 Each file is a list of `name`, `value` and `unit`, with `range` where the spread is known; an unavailable metric is left
-out, and so is what is no finite number, for neither the tool nor JSON has a word for it.
+out, and so is what is no finite number, for neither the tool nor JSON has a word for it, and what is neither better nor
+worse for being larger, as a count of what was done.
 """
 
 import json
@@ -9,7 +10,7 @@ import math
 from typing import NamedTuple
 
 from profiles.record import CellRecord, Metric
-from reports.rows.metrics import BETTER_HIGH, NO_SIDE
+from reports.rows.metrics import BETTER_HIGH, has_side
 from reports.source.load import cell_name
 from reports.words.format import visible
 
@@ -27,7 +28,7 @@ class Direction(NamedTuple):
 def benchmarks(records: list[CellRecord]) -> tuple[Direction, Direction]:
     """Return both files of *records*."""
     rows = [(metric, _row(record, metric)) for record in records for metric in record.metrics]
-    known = [(metric, row) for metric, row in rows if _is_finite(metric.value) and metric.name not in NO_SIDE]
+    known = [(metric, row) for metric, row in rows if _is_finite(metric.value) and has_side(metric.unit)]
     smaller = [row for metric, row in known if metric.name not in BETTER_HIGH]
     bigger = [row for metric, row in known if metric.name in BETTER_HIGH]
     return Direction(SMALLER, _json(smaller)), Direction(BIGGER, _json(bigger))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from profiles.record import CellRecord
-from reports.rows.metrics import MetricRow
+from reports.rows.metrics import ACCURACY, MetricRow
 from reports.source.published import image_side
 from reports.words.format import Scale, count, integer, metric_name, number, scale, visible, with_spread
 
@@ -163,7 +163,7 @@ def _published(row: MetricRow | None, unit: Scale) -> Entry:
     if row is None or row.published is None:
         return Entry("\u2013", "none published", numeric=True, missing=True)
     note, side = row.published_source or "", image_side(row.category)
-    if row.metric.endswith("_auroc") and side not in {None, row.image_side}:
+    if row.metric in ACCURACY and side not in {None, row.image_side}:
         note += f", at {side} px"
     shown = integer(row.published) if row.unit == "epoch" else number(row.published / unit.divisor)
     return Entry(shown, note, row.published, numeric=True)

@@ -34,12 +34,17 @@ from profiles.record import CellRecord, Metric
 from profiles.spread import spread
 from reports.source.published import published
 
-ACCURACY = ("segmentation_auroc", "detection_auroc", "aupro_30", "average_precision")
+ACCURACY = (
+    "segmentation_auroc",
+    "detection_auroc",
+    "detection_auroc_rescaled",
+    "aupro_30",
+    "average_precision",
+)
+"""Metrics of how well a model does, in percent, in the order of telling."""
+
 BETTER_HIGH = frozenset({*ACCURACY, "windows_per_second"})
 """Metrics of which more is better; of all others less is."""
-
-NO_SIDE = frozenset({"best_epoch", "parameters"})
-"""Metrics of which neither is better."""
 
 TIMING = ("time_per_epoch", "training_time", "best_epoch", "windows_per_second", "peak_memory")
 
@@ -85,6 +90,11 @@ class CellColumns(NamedTuple):
     dtype: str
     torch: str
     commit: str
+
+
+def has_side(unit: str) -> bool:
+    """Whether more or less of a metric is better; of a count of what was done and of an epoch's number neither is."""
+    return unit not in {"count", "epoch"}
 
 
 def is_energy(metric: str) -> bool:

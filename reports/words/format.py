@@ -34,6 +34,7 @@ _MODELS = {
 _METRICS = {
     "segmentation_auroc": "Segmentation AUROC",
     "detection_auroc": "Detection AUROC",
+    "detection_auroc_rescaled": "Detection AUROC, maps rescaled",
     "aupro_30": "AUPRO to FPR 0.3",
     "average_precision": "Average precision",
     "time_per_epoch": "Time per epoch",

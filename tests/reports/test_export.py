@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from report_runs import Build, Spec, pair, record
 
+from harness.scores import Scores
 from profiles.record import Metric
 from reports.commands import write_report
 from reports.export.benchmark import benchmarks
+from reports.rows.metrics import ACCURACY
 from reports.source.load import read_run
 
 
@@ -30,6 +32,26 @@ def test_each_direction_has_its_file_and_no_metric_is_in_both() -> None:
     assert bigger[f"{name} segmentation_auroc"]["value"] == 80.0
     assert not set(smaller) & set(bigger)
     assert not any(metric in key for key in (*smaller, *bigger) for metric in ("best_epoch", "parameters"))
+
+
+def test_a_count_of_what_was_done_is_in_neither_file_for_a_cache_would_look_like_a_regression() -> None:
+    counts = {
+        name: Metric(name=name, value=33.0, unit="count", n=1, tag="measured")
+        for name in ("images_decoded", "images_from_cache")
+    }
+    for direction in benchmarks([record(Spec(values=counts))]):
+        assert not any("images" in name for name in rows(direction.text))
+
+
+def test_every_score_that_a_run_writes_is_an_accuracy() -> None:
+    assert {*Scores._fields, "detection_auroc_rescaled"} <= {*ACCURACY}
+
+
+def test_an_accuracy_is_in_the_file_of_what_should_be_large() -> None:
+    scores = {name: Metric(name=name, value=90.0, unit="%", n=1, tag="measured") for name in ACCURACY}
+    smaller, bigger = (rows(direction.text) for direction in benchmarks([record(Spec(values=scores))]))
+    assert {name.split()[1] for name in bigger} == {*ACCURACY, "windows_per_second"}
+    assert not any(row["unit"] == "%" for row in smaller.values())
 
 
 def test_what_is_unavailable_is_left_out_and_never_zero() -> None:
