@@ -5,15 +5,18 @@ interval is over those. A cell is worse where the ratio is beyond the threshold 
 changed.
 
 Yet an interval over a run's samples knows nothing of what else the machine did during one run and not during the other.
-So a run has a regression in such a metric only where half of its cells or more are worse, and it has four cells or
-more. A metric that each cell tells once, as a score, is judged over all cells together, by intervals that hold together
-with 95 %, or not at all; where no cell's has changed, nothing has.
+So a run has a regression in such a metric only where half of its cells or more are worse, it has four cells or more,
+and none is better beyond the threshold: cells that disagree so are taken to show a machine that changed its speed, not
+a program, and the run is `unclear`. A metric that each cell tells once, as a score, is judged over all cells together,
+by intervals that hold together with 95 %, or not at all; where no cell's has changed, nothing has.
 
-What is worse and could not be tested so is `suspected`: a score or a memory beyond the threshold in half of the cells
-or more, what a busy machine moves too in all of them. A machine that was slower during the whole of one run looks like
-a slower program; only further runs tell one from the other.
+What is worse and could not be decided so is `suspected`: a score or a memory beyond the threshold in half of the cells
+or more, and so what samples show to be worse; what a busy machine moves too in all of them. Of a time or an energy told
+once an interval over cells says no more either, for all of them were measured by one machine in one run. A machine that
+was slower during the whole of one run looks like a slower program; only further runs tell one from the other.
 """
 
+import math
 from collections import Counter
 from typing import Literal, NamedTuple
 
@@ -106,7 +109,7 @@ def _judged(row: _Sampled, threshold: float) -> Compared:
     sizes = (len(row.base_samples), len(row.head_samples))
     if row.is_tested:
         ratio = widened_ratio(row.head_samples, row.base_samples, _CONFIDENCE)
-        if ratio.low > 0.0:
+        if ratio.low > 0.0 and math.isfinite(ratio.high):
             return Compared(*row[:5], *ratio[:3], *sizes, _verdict(ratio, row.metric, threshold))
     return Compared(*row[:5], _plain_ratio(row.base, row.head), None, None, *sizes, "not tested")
 
@@ -128,12 +131,15 @@ def _together(unit: str, rows: list[Compared], confidence: float, threshold: flo
 
 
 _RUNS: dict[Verdict, Verdict] = {"worse": "regression", "better": "improvement"}
+_SUSPICIONS: dict[Verdict, Verdict] = {"worse": "suspected", "better": "unclear"}
+"""What is said of a run whose numbers are worse, or better; and where a slower machine would have moved all of them."""
 
 
 def _of_run(whole: Compared, rows: list[Compared], threshold: float) -> Verdict:
     """Return the verdict of a run on a metric, *whole*, whose cells are *rows*."""
     known = [row for row in rows if row.base is not None and row.head is not None]
-    found = _tested(whole, [row.verdict for row in known], threshold)
+    tested = [row for row in known if row.verdict != "not tested"]
+    found = _of_cells(tested, threshold) if tested else _over_cells(whole, threshold)
     if found == "not tested" and known and all(row.base == row.head for row in known):
         return "no change"
     if found in {"not tested", "unclear"} and _is_suspected(known, threshold):
@@ -141,41 +147,46 @@ def _of_run(whole: Compared, rows: list[Compared], threshold: float) -> Verdict:
     return found
 
 
-def _tested(whole: Compared, cells: list[Verdict], threshold: float) -> Verdict:
-    """Return what the samples of *cells* say where there are any, else what the interval over cells says."""
-    counts: Counter[Verdict] = Counter(verdict for verdict in cells if verdict != "not tested")
-    if counts:
-        return _of_cells(counts)
-    if whole.ratio is None or whole.low is None or whole.high is None:
-        return "not tested"
-    found = _verdict(Ratio(whole.ratio, whole.low, whole.high, whole.base_n), whole.metric, threshold)
-    return _RUNS.get(found, found)
+def _disagree(cells: list[Compared], threshold: float) -> bool:
+    """Whether one cell is worse and another better, both beyond the threshold: an unsteady machine does so."""
+    worse = [_times_worse(row) for row in cells]
+    return max(worse) > 1.0 + threshold and min(worse) < 1.0 / (1.0 + threshold)
 
 
-def _of_cells(counts: Counter[Verdict]) -> Verdict:
-    """Return a run's verdict from its cells': what half of them or more say, of good and bad the bad."""
+def _of_cells(cells: list[Compared], threshold: float) -> Verdict:
+    """Return a run's verdict from its cells' samples: what half of them or more say, of good and bad the bad."""
+    counts: Counter[Verdict] = Counter(row.verdict for row in cells)
     if counts["no change"] == counts.total():
         return "no change"
-    for of_cell in _RUNS if counts.total() >= _FEWEST_CELLS else ():
+    decided = counts.total() >= _FEWEST_CELLS and not _disagree(cells, threshold)
+    for of_cell in _RUNS if decided else ():
         if 2 * counts[of_cell] >= counts.total():
             return _RUNS[of_cell]
     return "unclear"
 
 
+def _over_cells(whole: Compared, threshold: float) -> Verdict:
+    """Return what the interval over cells says of a run, of what depends on the machine no more than a suspicion."""
+    if whole.ratio is None or whole.low is None or whole.high is None:
+        return "not tested"
+    found = _verdict(Ratio(whole.ratio, whole.low, whole.high, whole.base_n), whole.metric, threshold)
+    return (_SUSPICIONS if whole.unit in _MACHINE_UNITS else _RUNS).get(found, found)
+
+
 def _is_suspected(rows: list[Compared], threshold: float) -> bool:
     """Whether all *rows* are worse, or half of them in a way that no busy machine explains by one cell's epochs."""
-    beyond = [row for row in rows if _is_beyond(row, threshold)]
+    beyond = [row for row in rows if _times_worse(row) > 1.0 + threshold]
     sure = [row for row in beyond if row.verdict == "worse" or row.unit not in _MACHINE_UNITS]
     return bool(rows) and (len(beyond) == len(rows) or 2 * len(sure) >= len(rows))
 
 
-def _is_beyond(row: Compared, threshold: float) -> bool:
-    """Whether a cell is worse by more than the threshold; without a ratio one of its values is 0."""
-    better_high = row.metric in BETTER_HIGH
-    if row.ratio is not None:
-        return (1.0 / row.ratio if better_high else row.ratio) > 1.0 + threshold
+def _times_worse(row: Compared) -> float:
+    """Return how many times as bad a cell has become, below 1 where it is better; 0 or infinity beside a value of 0."""
     base, head = row.base or 0.0, row.head or 0.0
-    return head < base if better_high else head > base
+    more = row.ratio or (1.0 if head == base else math.inf if head > base else 0.0)
+    if row.metric not in BETTER_HIGH:
+        return more
+    return 1.0 / more if more else math.inf
 
 
 def _verdict(ratio: Ratio, metric: str, threshold: float) -> Verdict:

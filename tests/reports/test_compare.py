@@ -1,7 +1,8 @@
 """Two runs set against each other: what is called different, what is refused, and how it is told.
 
-`epoch_times.csv` holds the epochs of three runs of the smoke suite at one commit, on a machine of two cores that others
-used at the same time: some epochs took twice as long as others.
+`epoch_times.csv` holds the epochs of runs of the smoke suite at one commit. Machine 1, of two cores, had other users:
+some epochs took twice as long as others. Machine 2 changed its speed by a quarter for minutes at a time, so that the
+first of its two runs was slower in three cells of four; of two runs there is one pair, however often it is drawn.
 """
 
 import csv
@@ -35,11 +36,12 @@ TIMES = Path(__file__).with_name("epoch_times.csv")
 BLOCK, EPOCHS = 4, 12
 
 
-def measured() -> dict[str, list[list[float]]]:
-    """Return each cell's epochs in every run, seconds."""
+def measured(machine: str = "1") -> dict[str, list[list[float]]]:
+    """Return each cell's epochs in every run of a machine, seconds."""
     runs: dict[tuple[str, str], list[float]] = {}
     for row in csv.DictReader(TIMES.read_text(encoding="utf-8").splitlines()):
-        runs.setdefault((row["cell"], row["run"]), []).append(float(row["wall_s"]))
+        if row["machine"] == machine:
+            runs.setdefault((row["cell"], row["run"]), []).append(float(row["wall_s"]))
     return {cell: [times for (name, _), times in runs.items() if name == cell] for cell, _ in runs}
 
 
@@ -78,16 +80,17 @@ def cell_of(name: str, spec: Spec, epochs: tuple[EpochRow, ...], folder: Path) -
 EMPTY = Run(Path(), None, None, None, (), ())  # type: ignore[arg-type] - nothing here reads the manifest
 
 
-def simulated(slower: float, pairs: int, folder: Path, cells: int = 4) -> list[Comparison]:
+def simulated(slower: float, pairs: int, folder: Path, cells: int = 4, machine: str = "1") -> list[Comparison]:
     """Return that many pairs of runs of so many cells, of which one is so much slower.
 
-    A run's cells were all measured in the same run, for what slows a machine down slows all that it does meanwhile.
+    Of the two, each was measured in another run, and all its cells in the same, for what slows a machine down slows all
+    that it does meanwhile.
     """
     chance = random.Random(7)
-    times, found = measured(), list[Comparison]()
+    times, found = measured(machine), list[Comparison]()
     for _ in range(pairs):
         chosen = chance.sample(sorted(times), cells)
-        before, after = (chance.randrange(len(times[chosen[0]])) for _ in range(2))
+        before, after = chance.sample(range(len(times[chosen[0]])), 2)
         base = {name: drawn(times[name][before], chance) for name in chosen}
         head = {name: [slower * s for s in drawn(times[name][after], chance)] for name in chosen}
         rows = compared(run_of(base, folder), run_of(head, folder), 0.05)
@@ -107,18 +110,67 @@ def row_of(rows: list[Compared], metric: str, cell: str = EVERY_CELL) -> Compare
     return next(row for row in rows if (row.metric, row.cell) == (metric, cell))
 
 
-@pytest.mark.parametrize("cells", [1, 2, 4])
-def test_two_runs_of_one_commit_are_called_different_in_five_of_a_hundred_at_most(tmp_path: Path, cells: int) -> None:
-    found = simulated(1.0, 200, tmp_path, cells)
+UNSTEADY = (
+    "about a third of its pairs are called different: a change of speed that all cells show looks like a program's"
+)
+
+
+@pytest.mark.parametrize("machine", ["1", pytest.param("2", marks=pytest.mark.xfail(strict=True, reason=UNSTEADY))])
+def test_two_runs_of_one_commit_are_called_different_in_five_of_a_hundred_at_most(tmp_path: Path, machine: str) -> None:
+    found = simulated(1.0, 200, tmp_path, machine=machine)
     assert codes(found).count(3) + verdicts(found).count("improvement") <= 10
+
+
+@pytest.mark.parametrize(("order", "verdict"), [((0, 1), "unclear"), ((1, 0), "suspected")])
+def test_two_runs_of_one_commit_on_a_machine_that_changed_its_speed_are_not_called_different(
+    tmp_path: Path, order: tuple[int, int], verdict: Verdict
+) -> None:
+    base, head = (run_of({name: runs[n] for name, runs in measured("2").items()}, tmp_path) for n in order)
+    rows = compared(base, head, 0.05)
+    ratios = [row.ratio for row in rows if row.metric == "time_per_epoch" and row.cell != EVERY_CELL]
+    assert min(ratios) < 0.95  # type: ignore[type-var] - all of them are known
+    assert max(ratios) > 1.05  # type: ignore[type-var] - all of them are known
+    assert row_of(rows, "time_per_epoch").verdict == verdict
+    assert not {"regression", "improvement"} & {row.verdict for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("factor", "last", "verdict"),
+    [
+        (1.3, 1.3, "regression"),
+        (1.3, 1.0, "regression"),
+        (1.3, 0.98, "regression"),
+        (1.3, 0.9, "suspected"),
+        (0.7, 1.0, "improvement"),
+        (0.7, 1.1, "unclear"),
+    ],
+)
+def test_cells_of_which_one_is_worse_and_one_better_beyond_the_threshold_decide_nothing(
+    tmp_path: Path, factor: float, last: float, verdict: Verdict
+) -> None:
+    factors = dict(zip(measured(), (factor, factor, factor, last), strict=True))
+    steady = [1.0 + 0.001 * n for n in range(EPOCHS)]
+    base = run_of(dict.fromkeys(factors, steady), tmp_path)
+    head = run_of({name: [of * s for s in steady] for name, of in factors.items()}, tmp_path)
+    assert row_of(compared(base, head, 0.05), "time_per_epoch").verdict == verdict
+
+
+def test_an_interval_without_end_is_none(tmp_path: Path) -> None:
+    jumped = [1.0] * 7 + [1e100] * 5
+    base, head = (run_of(dict.fromkeys(measured(), times), tmp_path) for times in ([1.0] * EPOCHS, jumped))
+    rows = tuple(compared(base, head, 0.05))
+    assert {row.verdict for row in rows if row.metric == "time_per_epoch" and row.cell != EVERY_CELL} == {"not tested"}
+    assert json.loads(told(Comparison("base", "head", 0.05, (), (), rows), "json"))["exit_code"] == 4
 
 
 def test_two_runs_of_one_commit_are_undecided_in_five_of_a_hundred_at_most(tmp_path: Path) -> None:
     assert codes(simulated(1.0, 200, tmp_path)).count(4) <= 10
 
 
-def test_a_slowdown_of_a_tenth_is_found_in_nine_of_ten(tmp_path: Path) -> None:
-    assert codes(simulated(1.1, 100, tmp_path)).count(3) >= 90
+def test_a_slowdown_of_a_tenth_is_passed_over_in_one_of_ten_at_most_and_found_in_six(tmp_path: Path) -> None:
+    found = codes(simulated(1.1, 100, tmp_path))
+    assert found.count(0) <= 10
+    assert found.count(3) >= 60
 
 
 @pytest.mark.parametrize("cells", [1, 2])
@@ -155,6 +207,23 @@ def test_a_score_is_judged_over_cells_and_higher_is_better(build: Build) -> None
     assert row_of(compared(base, worse, 0.05), "segmentation_auroc").verdict == "regression"
     assert row_of(compared(worse, base, 0.05), "segmentation_auroc").verdict == "improvement"
     assert row_of(compared(base, base, 0.05), "segmentation_auroc").verdict == "no change"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "verdict"),
+    [
+        ("training_time", 700.0, "suspected"),
+        ("training_time", 500.0, "unclear"),
+        ("windows_per_second", 1200.0, "suspected"),
+        ("peak_memory", 6.4e9, "regression"),
+    ],
+)
+def test_what_a_slower_machine_moves_in_every_cell_is_no_more_than_suspected(
+    build: Build, metric: str, value: float, verdict: Verdict
+) -> None:
+    usual = specs(count=6)
+    base, head = build(*usual, name="base"), build(*(changed(s, **{metric: value}) for s in usual), name="head")
+    assert row_of(compared(read_run(base), read_run(head), 0.05), metric).verdict == verdict
 
 
 def changed(spec: Spec, **values: float | None) -> Spec:
