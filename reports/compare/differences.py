@@ -2,8 +2,9 @@
 
 Another device, another number type, other images, another configuration or other company on the machine measures
 something else. Another driver, another version of the software, another attention backend or another commit may be the
-very thing that is to be compared; it is named beside the numbers. So is what only one of the runs says: a record of an
-earlier version does not know all of this.
+very thing that is to be compared; it is named beside the numbers. So is what only one of the runs says, for the other
+may be of a version that did not know it yet: a field of its records, a key of its configuration. Between runs of one
+commit, which know the same keys, a key that only one has is a setting that the other leaves unset, and forbids.
 """
 
 import tomllib
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from profiles.record import CellRecord, Environment, Manifest
 from reports.source.load import Run
-from reports.words.format import alike, count
+from reports.words.format import alike, count, listed
 
 _FORBIDDING_OF_CELLS = (
     "device",
@@ -50,7 +51,8 @@ def differences(base: Run, head: Run) -> list[Difference]:
     found = [
         *_of_cells(shared),
         *_of_environments(base.environment, head.environment),
-        *_of_configurations(base.config, head.config),
+        *_of_extents(shared),
+        *_of_configurations(base, head),
         *_of_sources(base.manifest, head.manifest),
         *_of_caveats(shared),
     ]
@@ -73,6 +75,14 @@ def _of(name: str, both: _Both) -> list[object]:
 
 def _values(name: str, records: tuple[CellRecord, ...]) -> str:
     return ", ".join(sorted({_told(getattr(record, name)) for record in records}))
+
+
+def _of_extents(shared: list[_Both]) -> list[Difference]:
+    """Refuse steps beside epochs, which are samples of different things, whatever the configurations say."""
+    base, head = [["measured steps" if both[side].step_s else "whole epochs" for both in shared] for side in (0, 1)]
+    if base == head:
+        return []
+    return [Difference("what was timed", listed(sorted({*base})), listed(sorted({*head})), forbids=True)]
 
 
 def _of_sources(base: Manifest, head: Manifest) -> list[Difference]:
@@ -122,13 +132,19 @@ def _unequal(
     ]
 
 
-def _of_configurations(base: str | None, head: str | None) -> list[Difference]:
-    before, after = _flat(base), _flat(head)
+def _of_configurations(base: Run, head: Run) -> list[Difference]:
+    before, after = _flat(base.config), _flat(head.config)
     if before is None or after is None:
         told = ["unreadable" if side is None else "readable" for side in (before, after)]
         return [Difference("config.toml", told[0], told[1], forbids=True)]
+    known = {*before, *after} if base.manifest.commit == head.manifest.commit else {*before} & {*after}
     return [
-        Difference(f"config {key}", _told(before.get(key)), _told(after.get(key)), forbids=not _harmless(key))
+        Difference(
+            f"config {key}",
+            _told(before.get(key)),
+            _told(after.get(key)),
+            forbids=key in known and not _harmless(key),
+        )
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     ]

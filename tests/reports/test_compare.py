@@ -360,6 +360,27 @@ def test_what_may_be_the_point_or_only_one_run_knows_is_named(build: Build, fiel
     assert comparison.exit_code == 0
 
 
+@pytest.mark.parametrize(("commit", "forbids"), [("fedcba", False), ("0123456789abcdef0123", True)])
+def test_a_key_of_one_configuration_forbids_only_between_runs_of_one_commit_which_know_the_same(
+    build: Build,
+    commit: str,
+    forbids: bool,  # noqa: FBT001
+) -> None:
+    base, head = build(*specs(), name="base"), build(*specs(), name="head")
+    rewritten(head, "manifest.json", commit=commit)
+    (head / "config.toml").write_text('[suite]\nname = "mvtec-epoch"\n[model]\nnew = 1\n', encoding="utf-8")
+    comparison = compare_runs(base, head, 0.05)
+    assert Difference("config model.new", "absent", "1", forbids=forbids) in comparison.differences
+    assert comparison.exit_code == (4 if forbids else 0)
+
+
+def test_a_few_steps_and_whole_epochs_are_not_compared(build: Build) -> None:
+    base, head = build(*specs(), name="base"), build(*specs(), name="head")
+    rewritten(head, "record.json", step_s=[1.5, 1.5, 1.6])
+    found = [difference for difference in compare_runs(base, head, 0.05).differences if difference.forbids]
+    assert found == [Difference("what was timed", "whole epochs", "measured steps", forbids=True)]
+
+
 def test_only_cells_of_both_runs_are_asked_in_what_they_differ(build: Build) -> None:
     base = build(*specs(), name="base")
     head = build(*specs(), Spec("alone", dtype="bfloat16"), name="head")
