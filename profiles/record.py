@@ -1,7 +1,7 @@
 """The run record: what a run writes and a report reads. The only meeting place of `harness` and `reports`.
 
 One table of keys, types and units. JSON files hold pydantic models, CSV files rows of the named tuples below, whose
-fields are the columns.
+fields are the columns. What a reader divides by is never 0: a record that says so is damaged.
 
 Schema versions:
     1  first; what was added since has a default, so that older records are read: stages' energies,
@@ -204,7 +204,7 @@ class StageTotal(_Frozen):
     direction: Direction
     exposed_s: float
     share: float = Field(ge=0.0, le=1.0 + 1e-6)
-    epochs: int
+    epochs: int = Field(gt=0)
     tag: Tag = "measured"
     spread_s: float | None = None
     share_spread: float | None = None
@@ -243,10 +243,10 @@ class Closure(_Frozen):
     """
 
     phase: Phase
-    wall_s: float
+    wall_s: float = Field(gt=0.0)
     unattributed_s: float
     residual_s: float | None
-    epochs: int
+    epochs: int = Field(gt=0)
 
 
 StepState = Literal["bare", "clock", "window", "after"]
@@ -257,7 +257,7 @@ class StepTime(_Frozen):
 
     state: StepState
     n: int
-    median_s: float
+    median_s: float = Field(gt=0.0)
     spread_s: float | None
 
 
@@ -377,7 +377,7 @@ class StageWork(_Frozen):
     stage: str
     direction: Direction
     flops: int
-    least_bytes: float
+    least_bytes: float = Field(gt=0.0)
 
 
 class ImageScore(_Frozen):
@@ -427,13 +427,13 @@ class CellRecord(_Frozen):
     torch: str
     commit: str
     config_hash: str
-    image_side: int
+    image_side: int = Field(gt=0)
     train_images: int
     validation_images: int
     test_images: int
-    batch_size: int
-    steps_per_epoch: int
-    windows_per_epoch: int
+    batch_size: int = Field(gt=0)
+    steps_per_epoch: int = Field(gt=0)
+    windows_per_epoch: int = Field(gt=0)
     epochs: int
     stopped_by: StoppedBy
     best_validation_loss: float
@@ -451,7 +451,7 @@ class CellRecord(_Frozen):
     attention_backend: str | None = None
     step_s: tuple[float, ...] = ()
     work: tuple[StageWork, ...] = ()
-    ranks: int = 1
+    ranks: int = Field(default=1, gt=0)
     rank_totals: tuple[RankTotal, ...] = ()
     cells_at_once: int | None = None
 

@@ -33,8 +33,9 @@ Effect = Callable[[Pair], float]
 
 
 def log_ratio(pair: Pair) -> float:
-    """Return the logarithm of other / baseline; both are positive."""
-    return math.log(pair.other / pair.baseline)
+    """Return the logarithm of other / baseline; not a number where that is none, as beside a time of 0."""
+    ratio = pair.other / pair.baseline if pair.baseline > 0.0 else 0.0
+    return math.log(ratio) if 0.0 < ratio < math.inf else math.nan
 
 
 def difference(pair: Pair) -> float:
@@ -78,10 +79,11 @@ def published_pairs(metric: str, baseline: str, other: str) -> list[Pair]:
 
 
 def by_category(pairs: list[Pair], effect: Effect) -> dict[str, float]:
-    """Return each category's *effect*, averaged over its seeds."""
+    """Return each category's *effect*, averaged over its seeds; a pair of which it is not a number is left out."""
     grouped: dict[str, list[float]] = {}
     for pair in pairs:
-        grouped.setdefault(pair.category, []).append(effect(pair))
+        if not math.isnan(found := effect(pair)):
+            grouped.setdefault(pair.category, []).append(found)
     return {category: fmean(effects) for category, effects in grouped.items()}
 
 

@@ -1,11 +1,19 @@
 """Runs that are finished, partial, going on or damaged."""
 
+import json
+from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
 from report_runs import Build, Spec, manifest, pair, record
 
 from profiles.errors import RunDirectoryError
+from profiles.record import Metric
+from reports.commands import write_report
+from reports.compare.comparison import compare_runs
+from reports.compare.words import told
 from reports.source.load import is_within, read_run
 
 
@@ -45,6 +53,44 @@ def test_a_damaged_record_costs_only_its_own_cell(build: Build) -> None:
     found = read_run(run)
     assert [cell.state for cell in found.cells] == ["done", "damaged"]
     assert "record.json cannot be used" in found.cells[1].why
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "image_side",
+        "batch_size",
+        "steps_per_epoch",
+        "windows_per_epoch",
+        "ranks",
+        "stage_totals.0.epochs",
+        "closures.0.wall_s",
+        "closures.0.epochs",
+        "observations.0.steps.0.median_s",
+        "work.0.least_bytes",
+    ],
+)
+def test_a_record_with_a_0_to_divide_by_is_damaged_and_says_where(build: Build, place: str) -> None:
+    run = build(Spec(), Spec(seed=1))
+    path = run / "cells" / Spec(seed=1).name / "record.json"
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    *way, last = [int(step) if step.isdecimal() else step for step in place.split(".")]
+    reduce(getitem, way, whole)[last] = 0
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    found = read_run(run)
+    assert [cell.state for cell in found.cells] == ["done", "damaged"]
+    assert f"Input should be greater than 0 at {place}" in found.cells[1].why
+
+
+@pytest.mark.parametrize("metric", [metric.name for metric in record(Spec()).metrics])
+def test_a_metric_of_0_is_reported_and_compared(build: Build, metric: str) -> None:
+    usual = {found.name: found for found in record(Spec()).metrics}
+    nothing = Metric(name=metric, value=0.0, unit=usual[metric].unit, tag="measured")
+    specs = [replace(spec, values={metric: nothing}) for spec in pair("carpet", 100.0, 107.0)]
+    run, whole = build(*specs, name="zero"), build(*pair("carpet", 100.0, 107.0), name="whole")
+    write_report(read_run(run), run / "report")
+    for sides in ((run, whole), (whole, run)):
+        assert json.loads(told(compare_runs(*sides, 0.05), "json"))["metrics"]
 
 
 def test_a_done_cell_without_its_record_is_damaged(build: Build) -> None:
