@@ -13,7 +13,7 @@ from typing import Protocol
 from profiles.record import CellRecord, StageTotal, Tag
 from reports.claims.pairs import Effect, Pair, by_category, difference, measured_pairs, published_pairs
 from reports.claims.significance import Effects
-from reports.source.published import facts, published
+from reports.source.published import categories, facts, image_side, published
 
 BASELINE, OTHER = "msa", "mlsa"
 CHECKPOINT = "checkpoint"
@@ -21,16 +21,20 @@ OF_WHOLE_TRAININGS = frozenset({"best_epoch", "training_time"})
 """Metrics that say something of a model only where the training ended by itself, not at a limit of epochs."""
 
 
-class Source(Protocol):
-    """Where effects come from."""
+class Numbers(Protocol):
+    """Where a number of each category comes from."""
 
     def published(self) -> Effects:
-        """Return the thesis's effects; none where it printed no such numbers."""
+        """Return the thesis's numbers; none where it printed none."""
         ...
 
     def measured(self, records: list[CellRecord]) -> Effects:
-        """Return the effects in *records*, which share a setting."""
+        """Return the numbers in *records*, which share a setting."""
         ...
+
+
+class Source(Numbers, Protocol):
+    """Where effects come from."""
 
     def tags(self, records: list[CellRecord]) -> set[Tag]:
         """Return what the numbers behind the effects are: measured, estimated."""
@@ -80,8 +84,8 @@ def middle(pair: Pair) -> float:
     return (pair.baseline + pair.other) / 2
 
 
-def of_best(metric: str) -> Effect:
-    """Return the effect by which the better model is above InTra's published *metric*."""
+def above_intra(metric: str) -> Effect:
+    """Return the effect by which the better model is above InTra's *metric*; not a number where none is published."""
 
     def above(pair: Pair) -> float:
         intra = published(pair.category, "intra", metric)
@@ -90,27 +94,16 @@ def of_best(metric: str) -> Effect:
     return above
 
 
-@dataclass(frozen=True)
-class AgainstInTra:
-    """How far the better of both models lies above what was published for InTra."""
-
-    metric: str
+class ImageSides:
+    """The side of a category's images, pixels."""
 
     def published(self) -> Effects:
-        """Return the effects in the thesis's tables."""
-        return self._of(published_pairs(self.metric, BASELINE, OTHER))
+        """Return the sides of table 5.1."""
+        return {name: float(side) for name in categories() if (side := image_side(name))}
 
     def measured(self, records: list[CellRecord]) -> Effects:
-        """Return the effects where InTra's number is published."""
-        return self._of(measured_pairs(records, self.metric, BASELINE, OTHER))
-
-    def tags(self, records: list[CellRecord]) -> set[Tag]:
-        """Return the metric's tags."""
-        return OfPairs(self.metric, difference).tags(records)
-
-    def _of(self, pairs: list[Pair]) -> Effects:
-        effects = by_category(pairs, of_best(self.metric))
-        return {name: effect for name, effect in effects.items() if not math.isnan(effect)}
+        """Return the sides at which *records* were measured."""
+        return {record.category: float(record.image_side) for record in records}
 
 
 @dataclass(frozen=True)

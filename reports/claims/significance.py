@@ -5,7 +5,7 @@ Every test is two-sided. *Effects* are one number per category; what they are is
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import ClassVar, Protocol
 
@@ -22,6 +22,9 @@ _SEED = 20221101
 _RESAMPLES = 9_999
 _FEWEST_TREND = 4
 
+UNVARIED = "the categories do not differ"
+"""Why there is nothing to test where every effect is the same."""
+
 Effects = dict[str, float]
 """A number for each category that has one."""
 
@@ -32,7 +35,7 @@ class Outcome:
 
     `reachable` is the smallest p that so many categories could give. Of an equivalence test `p` is the chance of
     effects so close to `null` if the truth lay beyond its margin, `p_beyond` that of effects so far off if it lay
-    within.
+    within. `why` says what kept it from being tested, where something did.
     """
 
     effect: float | None
@@ -43,6 +46,7 @@ class Outcome:
     null: float
     reachable: float
     p_beyond: float | None = None
+    why: str = ""
 
 
 class Test(Protocol):
@@ -136,7 +140,8 @@ class Apart:
         outside = [value for name, value in effects.items() if name not in self.members]
         n = len(effects)
         if not inside or not outside:
-            return _nothing(n, 0.0)
+            side = "no category but those that it names" if inside else "none of the categories that it names"
+            return _nothing(n, 0.0, f"{side} has both numbers" if n else "")
         effect = float(np.mean(inside) - np.mean(outside))
         reachable = min(1.0, 2.0 / math.comb(n, len(inside)))
         if min(len(inside), len(outside)) < 2 or len(set(effects.values())) == 1:  # noqa: PLR2004 - one has no variance
@@ -152,7 +157,7 @@ class Trend:
 
     each: ClassVar[bool] = False
 
-    against: Effects
+    against: Effects = field(default_factory=dict)
 
     @property
     def words(self) -> str:
@@ -164,8 +169,12 @@ class Trend:
         names = [name for name in effects if name in self.against]
         x, y = [self.against[name] for name in names], [effects[name] for name in names]
         n = len(names)
-        if n < _FEWEST_TREND or len(set(x)) == 1 or len(set(y)) == 1:
+        if n < _FEWEST_TREND:
             return _nothing(n, 0.0)
+        if len(set(x)) == 1:
+            return _nothing(n, 0.0, f"the number that the effects may follow is the same in all {n} categories")
+        if len(set(y)) == 1:
+            return _nothing(n, 0.0, UNVARIED)
         found = stats.pearsonr(
             x, y, method=stats.PermutationMethod(n_resamples=_RESAMPLES, rng=np.random.default_rng(_SEED))
         )
@@ -208,16 +217,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def too_few(outcome: Outcome) -> str:
-    """Say that no outcome of so many categories could decide; empty where one could."""
-    if outcome.reachable < LEVEL:
-        return ""
+def undecidable(outcome: Outcome) -> str:
+    """Say why nothing could be decided, whatever so many categories had shown; empty where something could."""
+    if outcome.why or outcome.reachable < LEVEL:
+        return outcome.why
     seen = count(outcome.n, "category", "categories")
     return f"{seen}: too few, whatever they show" if outcome.n else "no category has both numbers"
 
 
-def _nothing(n: int, null: float) -> Outcome:
-    return Outcome(None, None, None, None, n, null, 1.0)
+def _nothing(n: int, null: float, why: str = "") -> Outcome:
+    return Outcome(None, None, None, None, n, null, 1.0, why=why)
 
 
 def _least_of_signs(n: int) -> float:

@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 
 from profiles.record import CellRecord, Tag
 from profiles.spread import spread
-from reports.claims.effects import BASELINE, OF_WHOLE_TRAININGS, OTHER
+from reports.claims.effects import BASELINE, OF_WHOLE_TRAININGS, OTHER, Numbers
 from reports.claims.pairs import Setting, setting_of, settings
-from reports.claims.significance import LEVEL, Effects, Outcome, holm, too_few
+from reports.claims.significance import LEVEL, UNVARIED, Effects, Outcome, holm, undecidable
 from reports.claims.thesis import CLAIMS, MARGIN, Claim
 from reports.rows.claims import ClaimRow
 from reports.rows.metrics import ACCURACY
@@ -50,20 +50,20 @@ def claim_rows(records: list[CellRecord]) -> list[ClaimRow]:
 
 def _rows(records: list[CellRecord], setting: Setting) -> list[ClaimRow]:
     ours = [record for record in records if setting_of(record) == setting]
-    measured = tested(lambda claim: claim.source.measured(ours) if claim.source else {})
+    measured = tested(lambda numbers: numbers.measured(ours))
     return [_row(mine, theirs, ours, setting) for mine, theirs in zip(measured, published(), strict=True)]
 
 
 @cache
 def published() -> list[Found]:
     """Return what the thesis's own tables show of every claim."""
-    return tested(lambda claim: claim.source.published() if claim.source else {})
+    return tested(lambda numbers: numbers.published())
 
 
-def tested(effects_of: Callable[[Claim], Effects]) -> list[Found]:
-    """Return every claim's test of its effects, the p values corrected together."""
-    effects = [effects_of(claim) for claim in CLAIMS]
-    outcomes = [claim.test.outcome(found) for claim, found in zip(CLAIMS, effects, strict=True)]
+def tested(numbers_of: Callable[[Numbers], Effects]) -> list[Found]:
+    """Return every claim's test of its effects, which *numbers_of* gives, the p values corrected together."""
+    effects = [numbers_of(claim.source) if claim.source else {} for claim in CLAIMS]
+    outcomes = [claim.outcome(found, numbers_of) for claim, found in zip(CLAIMS, effects, strict=True)]
     every = [p for outcome in outcomes for p in (outcome.p, outcome.p_beyond)]
     adjusted = iter(holm([p for p in every if p is not None]))
     corrected = [None if p is None else next(adjusted) for p in every]
@@ -80,10 +80,10 @@ def judge(found: Found) -> Judgement:
     claim, outcome = found.claim, found.outcome
     if claim.source is None:
         return Judgement("undecided", claim.untested)
-    if few := too_few(outcome):
-        return Judgement("undecided", few)
+    if why := undecidable(outcome):
+        return Judgement("undecided", why)
     if outcome.effect is None or found.p_adjusted is None:
-        return Judgement("undecided", "the categories do not differ")
+        return Judgement("undecided", UNVARIED)
     if claim.expected == "no difference":
         return _equality(found.p_adjusted, found.p_beyond_adjusted)
     corrected = f"p {p_value(found.p_adjusted)}, corrected,"

@@ -144,6 +144,31 @@ def test_models_farther_apart_than_the_margin_contradict_that_they_are_equal() -
     assert row.why.startswith("more than 2 points apart: p ")
 
 
+def sided(sides: list[int]) -> list[CellRecord]:
+    """Return both models on as many categories, measured at these sides; the larger, the better MLSA segments."""
+    records = records_of([1.0 + 0.001 * side for side in sides])
+    return [each.model_copy(update={"image_side": sides[place // 2]}) for place, each in enumerate(records)]
+
+
+def test_the_trend_over_image_sides_is_over_those_that_the_run_used() -> None:
+    rising = row_of(sided([64, 96, 128, 160, 192, 224, 256, 288]), "larger_images_favour_msa")
+    assert rising.measured == pytest.approx(1.0)
+    falling = row_of(sided([288, 256, 224, 192, 160, 128, 96, 64]), "larger_images_favour_msa")
+    assert (falling.measured, falling.n) == (pytest.approx(1.0), 8)
+    assert falling.published == rising.published
+
+
+def test_where_all_images_are_of_one_size_nothing_can_follow_it() -> None:
+    row = row_of(records_of([1.1 + 0.01 * place for place in range(15)]), "larger_images_favour_msa")
+    assert (row.measured, row.verdict) == (None, "undecided")
+    assert row.why.startswith("the number that the effects may follow is the same in all 15 categories")
+
+
+def test_a_claim_on_categories_that_the_run_lacks_says_so() -> None:
+    row = row_of(records_of([1.1] * 8)[:2], "hard_cases")
+    assert row.why.startswith("none of the categories that it names has both numbers")
+
+
 def test_attention_and_loading_are_judged_by_their_stages() -> None:
     records = records_of([1.01] * 8)
     attention = row_of(records, "attention_not_the_cause")

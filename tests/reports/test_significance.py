@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reports.claims.significance import Apart, Equivalent, Majority, Paired, Trend, holm, too_few
+from reports.claims.significance import Apart, Equivalent, Majority, Paired, Trend, holm, undecidable
 
 VALUES = st.lists(st.integers(-50, 50).filter(bool).map(lambda v: v / 7), min_size=2, max_size=8)
 
@@ -44,8 +44,8 @@ def test_the_interval_holds_the_centres_that_the_test_does_not_reject(values: li
 def test_few_values_have_no_interval_and_say_so() -> None:
     found = Paired().outcome(named([1.0, 2.0, 3.0, 4.0, 5.0]))
     assert (found.low, found.high, found.p) == (None, None, 2 / 32)
-    assert too_few(found) == "5 categories: too few, whatever they show"
-    assert too_few(Paired().outcome({})) == "no category has both numbers"
+    assert undecidable(found) == "5 categories: too few, whatever they show"
+    assert undecidable(Paired().outcome({})) == "no category has both numbers"
 
 
 def test_effects_that_are_all_zero_have_no_p() -> None:
@@ -121,6 +121,24 @@ def test_a_trend_is_found_and_its_absence_is_not() -> None:
     assert rising.p < 0.001
     assert rising.effect == pytest.approx(0.99, abs=0.01)
     assert Trend(x).outcome(named([1.0, 1.0])).p is None
+
+
+def test_what_could_not_be_tested_says_what_kept_it_from_that() -> None:
+    effects = named([float(place) for place in range(8)])
+    flat = dict.fromkeys(effects, 1.0)
+    assert undecidable(Apart(frozenset({"absent"})).outcome(effects)) == (
+        "none of the categories that it names has both numbers"
+    )
+    assert undecidable(Apart(frozenset(effects)).outcome(effects)) == (
+        "no category but those that it names has both numbers"
+    )
+    assert undecidable(Trend(flat).outcome(effects)) == (
+        "the number that the effects may follow is the same in all 8 categories"
+    )
+    assert undecidable(Trend(effects).outcome(flat)) == "the categories do not differ"
+    assert undecidable(Trend(effects).outcome(named([1.0, 2.0]))) == "2 categories: too few, whatever they show"
+    assert undecidable(Trend({}).outcome(effects)) == "no category has both numbers"
+    assert undecidable(Apart(frozenset({"absent"})).outcome({})) == "no category has both numbers"
 
 
 def test_a_majority_is_a_binomial_test() -> None:
