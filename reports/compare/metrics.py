@@ -5,10 +5,11 @@ interval is over those. A cell is worse where the ratio is beyond the threshold 
 changed.
 
 Yet an interval over a run's samples knows nothing of what else the machine did during one run and not during the other.
-So a run has a regression in such a metric only where half of its cells or more are worse, it has four cells or more,
-and none is better beyond the threshold: cells that disagree so are taken to show a machine that changed its speed, not
-a program, and the run is `unclear`. A metric that each cell tells once, as a score, is judged over all cells together,
-by intervals that hold together with 95 %, or not at all; where no cell's has changed, nothing has.
+So a run has a regression in such a metric only where it has four cells or more, half of them or more are worse, and by
+more than the machine's speed changed within any cell of either run: what it did within one it may have done between the
+two. And no cell may be better beyond the threshold: cells that disagree so show the machine, not the program. A
+metric that each cell tells once, as a score, is judged over all cells together, by intervals that hold together with
+95 %, or not at all; where no cell's has changed, nothing has.
 
 What is worse and could not be decided so is `suspected`: a score or a memory beyond the threshold in half of the cells
 or more, and so what samples show to be worse; what a busy machine moves too in all of them. Of a time or an energy told
@@ -17,7 +18,7 @@ was slower during the whole of one run looks like a slower program; only further
 """
 
 import math
-from collections import Counter
+from statistics import median
 from typing import Literal, NamedTuple
 
 from profiles.ratio import Ratio, paired_ratio
@@ -34,6 +35,9 @@ EVERY_CELL = "all cells"
 _CONFIDENCE = 0.95
 _FEWEST_CELLS = 4
 """Cells from which samples say something of the run: what disturbs one or two cells does not decide."""
+
+_FEWEST_TOLD = 6
+"""Samples of a cell that tell how its machine's speed changed."""
 
 _MACHINE_UNITS = frozenset({"s", "J", "1/s"})
 """Units of what depends on what else the machine did."""
@@ -80,7 +84,7 @@ def compared(base: Run, head: Run, threshold: float) -> list[Compared]:
     cells = [_judged(row, threshold) for row in found]
     confidence = 1.0 - (1.0 - _CONFIDENCE) / max(1, len(metrics))
     together = [
-        _together(unit, [row for row in cells if row.metric == metric], confidence, threshold)
+        _together(unit, [row for row in cells if row.metric == metric], confidence, threshold, _swing(found, metric))
         for metric, unit in metrics
     ]
     return together + cells
@@ -105,6 +109,19 @@ def _of_cell(base: Cell, head: Cell) -> list[_Sampled]:
     ]
 
 
+def _swing(rows: list[_Sampled], metric: str) -> float:
+    """Return by what part a third of a cell's samples exceeds another third of them at most: the machine did that."""
+    every = [samples for row in rows if row.metric == metric for samples in (row.base_samples, row.head_samples)]
+    thirds = [[median(third) for third in _thirds(samples)] for samples in every if len(samples) >= _FEWEST_TOLD]
+    return max((max(each) / min(each) for each in thirds), default=1.0) - 1.0
+
+
+def _thirds(samples: list[float]) -> list[list[float]]:
+    """Divide samples into three stretches of one length; what is over is in none."""
+    length = len(samples) // 3
+    return [samples[start * length : (start + 1) * length] for start in range(3)]
+
+
 def _judged(row: _Sampled, threshold: float) -> Compared:
     sizes = (len(row.base_samples), len(row.head_samples))
     if row.is_tested:
@@ -118,7 +135,7 @@ def _plain_ratio(base: float | None, head: float | None) -> float | None:
     return head / base if base and head and min(base, head) > 0.0 else None
 
 
-def _together(unit: str, rows: list[Compared], confidence: float, threshold: float) -> Compared:
+def _together(unit: str, rows: list[Compared], confidence: float, threshold: float, swing: float) -> Compared:
     """Return one metric of all cells; *rows* are its cells'."""
     pairs = [(row.base, row.head) for row in rows if row.base and row.head and min(row.base, row.head) > 0.0]
     whole = Compared(EVERY_CELL, rows[0].metric, unit, None, None, None, None, None, 0, 0, "not tested")
@@ -127,7 +144,7 @@ def _together(unit: str, rows: list[Compared], confidence: float, threshold: flo
         ratio = paired_ratio([head for _, head in pairs], [base for base, _ in pairs], confidence)
         low, high = (ratio.low, ratio.high) if ratio.low > 0.0 else (None, None)
         whole = whole._replace(ratio=ratio.value, low=low, high=high, base_n=n, head_n=n)
-    return whole._replace(verdict=_of_run(whole, rows, threshold))
+    return whole._replace(verdict=_of_run(whole, rows, threshold, swing))
 
 
 _RUNS: dict[Verdict, Verdict] = {"worse": "regression", "better": "improvement"}
@@ -135,11 +152,11 @@ _SUSPICIONS: dict[Verdict, Verdict] = {"worse": "suspected", "better": "unclear"
 """What is said of a run whose numbers are worse, or better; and where a slower machine would have moved all of them."""
 
 
-def _of_run(whole: Compared, rows: list[Compared], threshold: float) -> Verdict:
+def _of_run(whole: Compared, rows: list[Compared], threshold: float, swing: float) -> Verdict:
     """Return the verdict of a run on a metric, *whole*, whose cells are *rows*."""
     known = [row for row in rows if row.base is not None and row.head is not None]
     tested = [row for row in known if row.verdict != "not tested"]
-    found = _of_cells(tested, threshold) if tested else _over_cells(whole, threshold)
+    found = _of_cells(tested, threshold, swing) if tested else _over_cells(whole, threshold)
     if found == "not tested" and known and all(row.base == row.head for row in known):
         return "no change"
     if found in {"not tested", "unclear"} and _is_suspected(known, threshold):
@@ -153,14 +170,14 @@ def _disagree(cells: list[Compared], threshold: float) -> bool:
     return max(worse) > 1.0 + threshold and min(worse) < 1.0 / (1.0 + threshold)
 
 
-def _of_cells(cells: list[Compared], threshold: float) -> Verdict:
+def _of_cells(cells: list[Compared], threshold: float, swing: float) -> Verdict:
     """Return a run's verdict from its cells' samples: what half of them or more say, of good and bad the bad."""
-    counts: Counter[Verdict] = Counter(row.verdict for row in cells)
-    if counts["no change"] == counts.total():
+    if all(row.verdict == "no change" for row in cells):
         return "no change"
-    decided = counts.total() >= _FEWEST_CELLS and not _disagree(cells, threshold)
+    steady = [row.verdict for row in cells if not 1.0 / (1.0 + swing) <= _times_worse(row) <= 1.0 + swing]
+    decided = len(cells) >= _FEWEST_CELLS and not _disagree(cells, threshold)
     for of_cell in _RUNS if decided else ():
-        if 2 * counts[of_cell] >= counts.total():
+        if 2 * steady.count(of_cell) >= len(cells):
             return _RUNS[of_cell]
     return "unclear"
 
