@@ -71,7 +71,8 @@ class Decoder:
     def _fill(self, path: Path, image_chw: Pixels) -> bool:
         """Bring an image file's pixels to *image_chw*; return whether the cache had them."""
         side = image_chw.shape[-1]
-        content = read_content(path)
+        with part("decode"):
+            content = read_content(path)
         with part("copy"):
             key = ImageCache.key(content, side) if self._cache else ""
             kept_chw = self._cache.get(key, side) if self._cache else None

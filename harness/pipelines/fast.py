@@ -70,7 +70,11 @@ class ResidentImages:
                     Loaded(image_rqcss[None], covering, self.form.window_side)
                     for image_rqcss in self._some(slice(start, start + CHUNK))
                 ]
-            yield from deliveries
+            try:
+                yield from deliveries
+            finally:
+                with stage("patching"):
+                    del deliveries  # or the last ones would be given back in no stage
 
     def _some(self, which: slice) -> Tensor:
         return self._load(self._paths[which]) if self._kept_irqcss is None else self._kept_irqcss[which]
@@ -115,7 +119,9 @@ def paint_in_batches(loaded: Loaded, model: nn.Module, cut: Cut, loss: PatchLoss
         with stage("patching"):
             del batch  # its memory is given back in the stage that took it
     with stage("anomaly_map"):
-        return torch.cat(painted)
+        painted_np = torch.cat(painted)
+        del painted  # the batches' own
+        return painted_np
 
 
 def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:

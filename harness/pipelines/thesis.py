@@ -12,13 +12,14 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from copy import copy
+from itertools import repeat
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from harness.decoding import Decoder
 from harness.images import read_image
@@ -75,13 +76,12 @@ class Samples(Dataset[Sample | DataError]):
 
 
 def stack(samples: list[Sample | DataError]) -> Sample | DataError:
-    """Make one batch of samples, or hand on the first error among them."""
-    found: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, DataError):
-            return sample
-        found.append(sample)
-    return Sample(torch.stack([sample.image_chw for sample in found]), torch.stack([each.mask_1hw for each in found]))
+    """Make one batch of samples, in a worker in memory that is shared; or hand on the first error among them."""
+    damaged = next((sample for sample in samples if isinstance(sample, DataError)), None)
+    if damaged is not None:
+        return damaged
+    batch: Sample = default_collate(samples)
+    return batch
 
 
 class ReloadedImages:
@@ -115,39 +115,34 @@ class ReloadedImages:
             LoaderError: a worker process died.
 
         """
-        with closing(self._samples(windows, size)) as batches:
-            for number, sample in enumerate(batches):
-                chosen = windows.select(slice(number * size, (number + 1) * size))
-                with stage("transfer"):
-                    loaded = self._on_device(sample, chosen._replace(image_b=torch.arange(len(chosen.image_b))))
-                    del sample
-                yield loaded
-                del loaded
+        own = (part._replace(image_b=torch.arange(len(part.image_b))) for part in windows.split(size))
+        with closing(self._samples(windows, size)) as samples:
+            yield from iter(lambda: self._next(samples, own), None)  # which keeps nothing that was handed on
 
     def each(self) -> Generator[Loaded, None, None]:
         """Deliver every image once; see `Images.each`."""
         with stage("patching"):
-            covering = covering_windows(1, self.form.grid, self.form.window_side)
-        first_of_each = Windows(*(part_b.new_zeros(len(self)) for part_b in covering))
-        whole = first_of_each._replace(image_b=torch.arange(len(self)))
-        with closing(self._samples(whole, 1)) as batches:
-            for sample in batches:
-                with stage("transfer"):
-                    loaded = self._on_device(sample, covering)
-                    del sample
-                yield loaded
-                del loaded
+            covering = repeat(covering_windows(1, self.form.grid, self.form.window_side))
+            nowhere_b = torch.zeros(len(self), dtype=torch.long)
+            whole = Windows(torch.arange(len(self)), nowhere_b, nowhere_b)
+        with closing(self._samples(whole, 1)) as samples:
+            yield from iter(lambda: self._next(samples, covering), None)
+
+    def _next(self, samples: Iterator[Sample], windows: Iterator[Windows]) -> Loaded | None:
+        """Bring the next samples to the device, if there are any, with the next of *windows* to cut out of them."""
+        sample = next(samples, None)
+        if sample is None:
+            return None
+        with stage("transfer"):
+            loaded = self._on_device(sample, next(windows))
+            del sample
+            return loaded
 
     def _samples(self, windows: Windows, size: int) -> Generator[Sample, None, None]:
         """Load *size* windows at a time, in their order; the workers end however this ends."""
         deliveries = self._deliveries(windows, size)
         try:
-            for batch in delivered(deliveries):
-                if isinstance(batch, DataError):
-                    raise batch
-                self._decoder.decoded += len(batch.image_chw)
-                yield batch
-                del batch
+            yield from map(self._counted, delivered(deliveries))
         except (RuntimeError, OSError, EOFError) as error:  # the latter where a dead worker's batch is fetched
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
@@ -156,6 +151,13 @@ class ReloadedImages:
         finally:
             with stage("data_loading"):
                 del deliveries
+
+    def _counted(self, batch: Sample | DataError) -> Sample:
+        """Count the images of a batch, unless one of them was damaged."""
+        if isinstance(batch, DataError):
+            raise batch
+        self._decoder.decoded += len(batch.image_chw)
+        return batch
 
     def _deliveries(self, windows: Windows, size: int) -> Iterator[Delivery[Sample | DataError]]:
         """Start the workers."""
@@ -258,4 +260,6 @@ def paint_one_by_one(loaded: Loaded, model: nn.Module, cut: Cut, loss: PatchLoss
         with stage("patching"):
             del batch
     with stage("anomaly_map"):
-        return torch.cat(painted)
+        painted_np = torch.cat(painted)
+        del painted, painted_1p  # the windows' own
+        return painted_np

@@ -82,13 +82,17 @@ class Metered(Generic[Sample, Batch]):
 
 
 def delivered(loader: Iterable[Delivery[Batch]]) -> Iterator[Batch]:
-    """Yield the batches of a loader; waiting for one is `data_loading`."""
+    """Yield the batches of a loader, and keep none; waiting for one is `data_loading`."""
     deliveries = iter(loader)
-    while True:
-        with stage("data_loading"):
-            delivery = next(deliveries, None)
-            if delivery is None:
-                return
-            if (listener := recorder()) is not None:
-                listener.worked(delivery.work)
-        yield delivery.batch
+    yield from iter(lambda: _next(deliveries), None)  # a loop would hold each batch until the next one is there
+
+
+def _next(deliveries: Iterator[Delivery[Batch]]) -> Batch | None:
+    """Wait for the next batch, if there is one, and count what it took to make."""
+    with stage("data_loading"):
+        delivery = next(deliveries, None)
+        if delivery is None:
+            return None
+        if (listener := recorder()) is not None:
+            listener.worked(delivery.work)
+        return delivery.batch

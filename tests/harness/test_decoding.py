@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from time import thread_time_ns
 from typing import Any
 
 import pytest
@@ -134,3 +135,19 @@ def test_a_process_decodes_on_the_processors_it_may_use(monkeypatch: pytest.Monk
     monkeypatch.delattr(environment.os, "sched_getaffinity")
     monkeypatch.setattr(environment.os, "cpu_count", lambda: None)
     assert usable_processors() == 1
+
+
+def test_reading_a_file_is_part_of_decoding_it(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    read, worked_ns = decoding.read_content, list[int]()
+
+    def slowly(path: Path) -> bytes:
+        started_ns = thread_time_ns()
+        while thread_time_ns() - started_ns < 20_000_000:
+            pass
+        worked_ns.append(thread_time_ns() - started_ns)
+        return read(path)
+
+    monkeypatch.setattr(decoding, "read_content", slowly)
+    take()
+    decoder(threads=2).decode(files, 32, telling=False)
+    assert take()["decode"] >= sum(worked_ns)

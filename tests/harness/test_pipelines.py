@@ -32,7 +32,7 @@ from harness.pipelines import thesis
 from harness.pipelines.fast import cut_at_once
 from harness.pipelines.parts import Form, Loaded, Pipeline, as_images
 from harness.pipelines.table import PIPELINES
-from harness.pipelines.thesis import ReloadedImages, cut_one_by_one, gather_one_by_one
+from harness.pipelines.thesis import ReloadedImages, Sample, cut_one_by_one, gather_one_by_one
 from harness.progress import Reporter
 from harness.training import Trainer
 from models.loss import LossConfig
@@ -272,6 +272,21 @@ def test_each_window_comes_with_its_whole_image_and_a_mask_of_the_missing_patch(
         target_bp = cut_one_by_one(loaded).target_bp
         assert torch.equal(masked.sum(dim=(1, 2)).flatten(1), target_bp)
         assert loaded.mask_irq1ss.sum() == len(target_bp) * 8 * 8
+
+
+def test_workers_make_batches_in_memory_that_is_shared(generated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a thread of theirs would copy each batch there, which no part of loading counts."""
+    original = thesis.stack
+
+    def stacked(samples: list[Sample | DataError]) -> Sample | DataError:
+        batch = original(samples)
+        assert isinstance(batch, Sample)
+        assert all(tensor.is_shared() for tensor in batch)
+        return batch
+
+    monkeypatch.setattr(thesis, "stack", stacked)
+    windows = draw_windows(2, 3, (4, 4), 3, torch.Generator().manual_seed(0))
+    assert len(list(images_of(generated).batches(windows, 2))) == 3
 
 
 def test_a_damaged_image_in_a_worker_is_the_error_it_is_at_home(generated: Path, tmp_path: Path) -> None:
