@@ -5,16 +5,18 @@ subtracted from its parent, and the charges add up to the phase's wall time by c
 to the stage whose forward work caused it: identity autograd nodes at a stage's inputs and outputs are marks too. What
 a checkpointed activation computes again is backward work: only the gradient needs it.
 
+What a mark itself costs is its stage's: the clock is read first where a stage begins and last where it ends. So the
+time of a stage that has ended is charged, and told to who listens, only when the next one has begun.
+
 This clock reads the host's monotonic clock, exact on a CPU; `profiles.timing.device_clock` has the one for a GPU.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter_ns
-from typing import Any
 
+import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.profiler import record_function
 
 from profiles.record import Phase
@@ -53,6 +55,7 @@ class StageClock:
         self._charged = charged
         self._times: PhaseTimes | None = None
         self._stack: list[Cell] = []
+        self._ended: list[tuple[Cell, int]] = []  # and when, not yet charged
         self._since_ns = 0
         self._backward_base: int | None = None
         self._handed_on: tuple[Tensor, int, Stage] | None = None
@@ -78,7 +81,7 @@ class StageClock:
             try:
                 yield times
             finally:
-                self._charge()
+                self._mark(self._stack[-1])
                 self.worked(take())
                 self.drain()
                 ended_ns = self._now_ns()
@@ -94,14 +97,15 @@ class StageClock:
         """Drain the device and return what every cell of the phase was charged so far, nanoseconds."""
         assert self._times is not None  # noqa: S101 - asked inside a phase
         self.drain()
+        self._mark(self._stack[-1])
         self._charge()
         return dict(self._times.exposed_ns)
 
     @contextmanager
-    def untold(self) -> Iterator[None]:
-        """Keep the charges made inside a part of a phase to the clock: who else listens does not hear of them."""
+    def untold(self, instead: Charged | None = None) -> Iterator[None]:
+        """Tell the charges made inside a part of a phase to *instead*, which costs as much, and not to who listens."""
         self.read()
-        charged, self._charged = self._charged, None
+        charged, self._charged = self._charged, instead
         try:
             yield
             self.read()
@@ -114,11 +118,18 @@ class StageClock:
 
     def _end(self, ended_ns: int) -> None:
         """Charge what the last drain took, so that the charges add up to the phase's wall time."""
+        self._charge()
         self._give(REMAINDER, ended_ns)
 
+    def _mark(self, cell: Cell) -> None:
+        """Note that the time of *cell* ends now."""
+        self._ended.append((cell, self._now_ns()))
+
     def _charge(self) -> None:
-        """Give the time since the last mark to the current cell."""
-        self._give(self._stack[-1], self._now_ns())
+        """Charge what has ended."""
+        for cell, ended_ns in self._ended:
+            self._give(cell, ended_ns)
+        self._ended.clear()
 
     def _give(self, cell: Cell, now_ns: int) -> None:
         assert self._times is not None  # noqa: S101 - only phase() installs the clock, so marks come inside a phase
@@ -127,60 +138,65 @@ class StageClock:
             self._charged(cell, self._since_ns, now_ns)
         self._since_ns = now_ns
 
-    def _switch(self, height: int, cell: Cell) -> None:
-        """Leave every stage above *height* and enter *cell*."""
+    def _enter(self, cell: Cell) -> None:
+        """Have *cell* be the current one, inside those that are, now that the clock was read."""
         assert self._times is not None  # noqa: S101
-        self._charge()
-        self._raise_to(height)
-        self._stack[height:] = [cell]
+        self._stack.append(cell)
         calls = self._times.calls
         calls[cell] = calls.get(cell, 0) + 1
+        self._charge()
 
     def _raise_to(self, height: int) -> None:
         """Stand in for stages around the next one that no gradient has entered: they name no output."""
         self._stack += [self._stack[-1]] * (height - len(self._stack))
 
-    def _cut(self, height: int) -> None:
+    def _leave_to(self, height: int) -> None:
         """Leave every stage above *height*."""
-        self._charge()
+        cell = self._stack[-1]
         del self._stack[height:]
+        self._mark(cell)
 
     def enter(self, stage: Stage) -> None:
         """Forward work of *stage* begins, or is repeated for a gradient."""
+        self._mark(self._stack[-1])
         cell = FORWARD[stage]
         repeated = self._backward_base is not None and cell.direction == "forward"
-        self._switch(len(self._stack), BACKWARD[stage] if repeated else cell)
-        self._open_range(f"{ANNOTATION}{stage}")
+        self._enter(BACKWARD[stage] if repeated else cell)
+        if self._ranges is not None:
+            self._open_range(f"{ANNOTATION}{stage}")
 
     def leave(self) -> None:
         """End the stage entered last."""
         self._close_range()
-        self._cut(len(self._stack) - 1)
+        self._mark(self._stack.pop())
 
     def enter_backward(self, loss: Tensor) -> None:
         """Start the backward pass of *loss*: in the stage that handed it on, as this is where its gradient enters.
 
         Where none did, time is unattributed until a gradient enters a stage.
         """
-        self._switch(len(self._stack), REMAINDER_BACKWARD)
+        self._mark(self._stack[-1])
+        self._enter(REMAINDER_BACKWARD)
         self._backward_base = len(self._stack)
         if self._handed_on is not None and self._handed_on[0] is loss:
             _, depth, stage = self._handed_on
             self._raise_to(self._backward_base + depth)
             self._stack.append(BACKWARD[stage])
-        self._open_range(BACKWARD_PASS)
+        if self._ranges is not None:
+            self._open_range(BACKWARD_PASS)
 
     def leave_backward(self) -> None:
         """End the backward pass, and with it every stage whose inputs needed no gradient."""
         assert self._backward_base is not None  # noqa: S101
         self._close_range()
-        self._cut(self._backward_base - 1)
+        outside = self._backward_base - 1
         self._backward_base = self._handed_on = None  # or it would hold the graph until the next mark
+        self._leave_to(outside)
 
     def mark_output(self, stage: Stage, x: Tensor) -> Tensor:
         """Return *x*; when its gradient arrives, backward work of *stage* begins."""
         depth = self._depth()
-        marked = _identity(x, lambda: self._gradient_enters(stage, depth))
+        marked = _identity(x, lambda _: self._gradient_enters(stage, depth))
         self._handed_on = (marked, depth, stage) if marked is not x else None
         return marked
 
@@ -192,7 +208,7 @@ class StageClock:
         depth = self._depth()
         if self._handed_on is not None and self._handed_on[0] is x and self._handed_on[1] == depth:
             return x
-        return _identity(x, lambda: self._gradient_leaves(depth))
+        return _identity(x, lambda _: self._gradient_leaves(depth))
 
     def worked(self, loader_ns: Mapping[LoaderPart, int]) -> None:
         """Add CPU time that loading took, wherever it was spent."""
@@ -210,9 +226,9 @@ class StageClock:
             self._ranges = None
 
     def _open_range(self, name: str) -> None:
-        if self._ranges is not None:
-            self._ranges.append(record_function(name))
-            self._ranges[-1].__enter__()  # type: ignore[no-untyped-call]
+        assert self._ranges is not None  # noqa: S101 - asked where ranges are opened
+        self._ranges.append(record_function(name))
+        self._ranges[-1].__enter__()  # type: ignore[no-untyped-call]
 
     def _close_range(self) -> None:
         if self._ranges:
@@ -224,29 +240,22 @@ class StageClock:
 
     def _gradient_enters(self, stage: Stage, depth: int) -> None:
         if self._times is not None and self._backward_base is not None:
-            self._switch(self._backward_base + depth, BACKWARD[stage])
+            self._mark(self._stack[-1])
+            height = self._backward_base + depth
+            self._raise_to(height)
+            del self._stack[height:]
+            self._enter(BACKWARD[stage])
 
     def _gradient_leaves(self, depth: int) -> None:
         if self._times is not None and self._backward_base is not None:
-            self._cut(self._backward_base + depth)
+            self._leave_to(self._backward_base + depth)
 
 
-class _Boundary(Function):
-    """The identity, with something to call when the gradient comes by."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, passed: Callable[[], None]) -> Tensor:  # noqa: ANN401 - torch's context
-        ctx.passed = passed
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        ctx.passed()
-        return gradients[0], None
-
-
-def _identity(x: Tensor, passed: Callable[[], None]) -> Tensor:
-    if not x.requires_grad:
+def _identity(x: Tensor, passed: Callable[[object], None]) -> Tensor:
+    """Return *x* behind a node that calls *passed* before a gradient goes through it; where none will, *x* itself."""
+    if not (x.requires_grad and torch.is_grad_enabled()):
         return x
-    marked: Tensor = _Boundary.apply(x, passed)  # type: ignore[no-untyped-call]
+    marked = x.view_as(x)
+    assert marked.grad_fn is not None  # noqa: S101 - its gradient is wanted
+    marked.grad_fn.register_prehook(passed)
     return marked

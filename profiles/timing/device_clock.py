@@ -88,9 +88,12 @@ class DeviceClock(StageClock, Generic[E]):
         super()._begin(started_ns)
         self._last = self._timer.record()
 
+    def _mark(self, cell: Cell) -> None:
+        """Put an event where the time of *cell* ends."""
+        self._pending.append((self._timer.record(), cell))
+
     def _charge(self) -> None:
-        """Put an event where the current cell's time ends; what has ended on the device is charged."""
-        self._pending.append((self._timer.record(), self._stack[-1]))
+        """Charge what has ended on the device, where enough may have."""
         if len(self._pending) >= SETTLE_AT:
             self._settle()
 
@@ -109,7 +112,7 @@ class DeviceClock(StageClock, Generic[E]):
 
     def read(self) -> dict[Cell, int]:
         """Drain the device and return what every cell of the phase was charged so far, nanoseconds."""
-        self._charge()
+        self._mark(self._stack[-1])
         self.drain()
         self._settle()
         assert self._times is not None  # noqa: S101 - asked inside a phase

@@ -16,7 +16,7 @@ from profiles.memory import PeakMemory
 from profiles.record import Observation, ProfilerWindow, StepState, StepTime
 from profiles.spread import spread
 from profiles.stages import unheard
-from profiles.timing.clock import StageClock
+from profiles.timing.clock import Charged, StageClock
 from profiles.tracing.window import (
     ProfilerConfig,
     ProfilerRefusedError,
@@ -59,7 +59,8 @@ class Rehearsal(NamedTuple):
 class Observer(NamedTuple):
     """Looks at steps: by which clock, under which budgets, where traces go, and whose peak memory it must not count.
 
-    `on_device` is whether a device computes: what a profiler sees must then be its kernels.
+    `on_device` is whether a device computes: what a profiler sees must then be its kernels. `unheeded` is told of the
+    charges in the place of who listens to the clock, and costs as much, so that what the clock costs includes telling.
     """
 
     clock: StageClock
@@ -67,9 +68,10 @@ class Observer(NamedTuple):
     traces: Path
     memory: PeakMemory
     on_device: bool = False
+    unheeded: Charged | None = None
 
     def observe(self, step: Step, epoch: int, most_steps: int, rehearsal: Rehearsal | None = None) -> Observation:
-        """Run some steps and return what was seen of them; their stages are told to no one, for some bear no mark.
+        """Run some steps and return what was seen of them; no one heeds their stages, for some bear no mark.
 
         Args:
             step: runs one training step, inside a phase of the clock.
@@ -80,7 +82,7 @@ class Observer(NamedTuple):
         """
         if most_steps < FEWEST_STEPS:
             return Observation(epoch=epoch, reason=f"{most_steps} steps are too few to look at")
-        with self.clock.untold():
+        with self.clock.untold(self.unheeded):
             return self._observe(step, epoch, most_steps, rehearsal)
 
     def _observe(self, step: Step, epoch: int, most_steps: int, rehearsal: Rehearsal | None) -> Observation:

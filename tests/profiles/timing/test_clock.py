@@ -56,6 +56,23 @@ def test_a_nested_stage_is_subtracted_from_its_parent() -> None:
     assert times.exposed_ns[Cell("transfer", "none")] == 7
 
 
+def test_what_a_mark_costs_is_its_stage_s() -> None:
+    clock, told = FakeClock(), list[str]()
+
+    def tell(cell: Cell, *_: int) -> None:
+        clock.pass_ns(5)
+        told.append(cell.stage)
+
+    with StageClock(clock, charged=tell).phase("train", 1) as times:
+        for _ in range(3):
+            with stage("loss"), stage("transfer"):
+                clock.pass_ns(100)
+    assert times.exposed_ns[Cell("unattributed", "none")] == 0
+    assert times.wall_ns == 3 * 100 + 5 * (len(told) - 4)  # the last ones are told when the phase is over
+    assert told == ["unattributed", "loss", *["transfer", "loss", "unattributed", "loss"] * 2,
+                    "transfer", "loss", "unattributed", "unattributed"]  # fmt: skip
+
+
 def test_an_exception_inside_a_stage_leaves_the_clock_whole() -> None:
     clock = FakeClock()
     stage_clock = StageClock(clock)

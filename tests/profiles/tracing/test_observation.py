@@ -55,15 +55,19 @@ def observe(tmp_path: Path) -> Callable[..., Observation]:
 
 def test_what_is_looked_at_closely_is_told_to_no_one_else(tmp_path: Path) -> None:
     told: list[tuple[str, str]] = []
+    unheeded: list[tuple[str, str]] = []
     clock = StageClock(charged=lambda cell, *_: told.append(cell))
-    observer, step = Observer(clock, ProfilerConfig(), tmp_path, PeakMemory(CPU)), Steps()
+    instead = lambda cell, *_: unheeded.append(cell)  # noqa: E731
+    observer, step = Observer(clock, ProfilerConfig(), tmp_path, PeakMemory(CPU), unheeded=instead), Steps()
     with clock.phase("train", 2):
         step()
+        clock.read()
         before = len(told)
         observer.observe(step, 2, 20)
         assert len(told) == before + 1  # what was open when it began
         step()
     assert ("loss", "backward") in told[before + 1 :]
+    assert unheeded.count(("loss", "backward")) >= sum(step.heard) - 2  # telling costs what it does otherwise
 
 
 @pytest.mark.parametrize(("events", "config", "steps"), [
