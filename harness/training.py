@@ -37,6 +37,9 @@ from profiles.tracing.observation import Observer, Rehearsal
 KEPT_TRACES = 3
 """Of an early, a middle and a late epoch."""
 
+INTERRUPTED = "interrupted while steps were looked at"
+"""Why an observation has nothing to show."""
+
 GO_ON, SAVE, STOP = range(3)
 """What a rank may wish after a step; what any of them wishes most, all of them do."""
 
@@ -178,6 +181,11 @@ class Trainer:
     def epoch_steps(self) -> int:
         """Training steps that an epoch runs: all, or as many as are measured."""
         return min(self.steps_per_epoch, self._config.measured_steps or self.steps_per_epoch)
+
+    @property
+    def _epoch_windows(self) -> int:
+        """Windows of the training steps that an epoch runs."""
+        return min(self.epoch_steps * self._config.batch_size, self.windows_per_epoch)
 
     @property
     def validation_steps_per_epoch(self) -> int:
@@ -370,9 +378,12 @@ class Trainer:
         """Train and validate one epoch, write its rows, and move on to the next."""
         at = self.at
         self._setting.log.epoch_start(at.epoch)
-        profiled = self._setting.observer is not None and is_observed(at.epoch)
-        train_times, windows = self._timed_train_epoch(profiled=profiled)
+        windows, reporter = self._epoch_windows, self._setting.reporter
+        done = at.step * self._config.batch_size
+        reporter.begin(f"{self._setting.cell} epoch {at.epoch}", windows, "windows", done)
+        train_times = self._timed_train_epoch()
         self._end_measured()  # between the phases: the end of a whole epoch finds nothing fetched ahead
+        reporter.begin(f"{self._setting.cell} validation", self.validation_steps, "steps")
         with self._setting.log.phase("validation", at.epoch) as validation_times:
             validation_loss = self._validate()
             train_loss = self._ranks.total(self._loss_sum) / windows
@@ -380,14 +391,20 @@ class Trainer:
             if is_best := validation_loss < at.best_validation_loss:
                 at.best_epoch, at.best_validation_loss = at.epoch, validation_loss
         wall_s = (train_times.wall_ns + validation_times.wall_ns) / 1e9
-        row = EpochRow(at.epoch, train_loss, validation_loss, wall_s, windows, is_best, profiled)
+        row = EpochRow(at.epoch, train_loss, validation_loss, wall_s, windows, is_best, self._was_looked_at)
         self._setting.log.epoch(row)
         at.stopped_by = self._stopping_rule()
         self._tell(row)
         at.epoch, at.step, at.times, at.loss_sum = at.epoch + 1, 0, None, 0.0
         self._loss_sum.zero_()
 
-    def _timed_train_epoch(self, *, profiled: bool) -> tuple[PhaseTimes, int]:
+    @property
+    def _was_looked_at(self) -> bool:
+        """Whether any step of the epoch was looked at closely, if only until an interruption."""
+        seen = (seen for seen in self.at.observations if seen.epoch == self.at.epoch)
+        return any(seen.steps or seen.reason == INTERRUPTED for seen in seen)
+
+    def _timed_train_epoch(self) -> PhaseTimes:
         """Run the epoch's train phase, on top of what ran of it before an interruption.
 
         Within the phase its times do not add up yet, so `self.at` has none: a state saved there is one of step 0.
@@ -396,13 +413,13 @@ class Trainer:
         times: PhaseTimes | None = None
         try:
             with self._setting.log.phase("train", self.at.epoch, carried) as times:
-                windows = self._train_epoch(profiled=profiled)
+                self._train_epoch()
         finally:
             self.at.times = times
-        return times, windows
+        return times
 
-    def _train_epoch(self, *, profiled: bool) -> int:
-        """Run the epoch's steps that are not yet done; return how many windows it has in all."""
+    def _train_epoch(self) -> None:
+        """Run the epoch's steps that are not yet done."""
         at = self.at
         if at.step == 0:
             self.save()
@@ -410,18 +427,15 @@ class Trainer:
         started_ns = perf_counter_ns()
         windows = self._draw(self._train, "train", at.epoch)
         at.draw_ns += perf_counter_ns() - started_ns  # drawn once more after an interruption
-        steps = self.epoch_steps
-        count = min(steps * self._config.batch_size, len(windows.image_b))
-        done = at.step * self._config.batch_size
-        self._setting.reporter.begin(f"{self._setting.cell} epoch {at.epoch}", count, "windows", done)
+        steps, count = self.epoch_steps, self._epoch_windows
         if self._measured is not None:
             self._counted_steps(itertools.islice(self._measured, steps - at.step), count)
-            return count
-        with closing(self._batches(self._train, windows.select(slice(done, count)))) as batches:
-            if profiled and at.step == 0:
+            return
+        left = windows.select(slice(at.step * self._config.batch_size, count))
+        with closing(self._batches(self._train, left)) as batches:
+            if self._setting.observer is not None and is_observed(at.epoch) and at.step == 0:
                 self._observe(batches, steps, count)
             self._counted_steps(batches, count, saving=True)
-        return count
 
     def _observe(self, batches: Iterator[Batch], most_steps: int, count: int) -> None:
         """Look closely at the epoch's first steps; of the traces so far, keep an early, a middle and a late one."""
@@ -433,7 +447,7 @@ class Trainer:
             )
         except InterruptedRunError:
             if at.step:  # else the epoch is looked at again
-                at.observations.append(Observation(epoch=at.epoch, reason="interrupted while steps were looked at"))
+                at.observations.append(Observation(epoch=at.epoch, reason=INTERRUPTED))
             raise
         at.observations = observer.thinned([*at.observations, seen], KEPT_TRACES)
 
@@ -506,9 +520,7 @@ class Trainer:
         Before the measured steps come as many as a loader fetches ahead.
         """
         loss_sum, batch_size, started_ns = torch.zeros_like(self._loss_sum), self._config.batch_size, perf_counter_ns()
-        steps = self.validation_steps
-        self._setting.reporter.begin(f"{self._setting.cell} validation", steps, "steps")
-        windows = self._validation_windows.select(slice(steps * batch_size))
+        windows = self._validation_windows.select(slice(self.validation_steps * batch_size))
         count = len(windows.image_b)
         number = 0
         with closing(self._batches(self._validation, windows)) as batches:
