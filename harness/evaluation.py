@@ -1,6 +1,9 @@
 """Calibration and evaluation (thesis sections 4.4 and 4.6): reconstruct, compare, score.
 
-Shapes: I images, N patches of an image, P values of a patch, C channels, H x W pixels.
+Differences go two ways at once, as they are and rescaled: the setting decides by which of them images are mapped, and
+of the other way each map's largest value is kept, which tells what the setting does to detection.
+
+Shapes: I images, N patches of an image, P values of a patch, C channels, H x W pixels, M = 2 ways.
 """
 
 from collections.abc import Sequence
@@ -56,9 +59,7 @@ class Reconstructor(NamedTuple):
 
     @torch.no_grad()
     def compare(self, loaded: Loaded) -> tuple[Tensor, Tensor]:
-        """Return the reconstruction (1, C, H, W) of one image and its difference (1, H, W).
-
-        The difference is rescaled if so asked, whatever it is for: training images are the yardstick of test images.
+        """Return the reconstruction (1, C, H, W) of one image and its difference (M, H, W), as it is and rescaled.
 
         Args:
             loaded: the image with the windows that cover it.
@@ -72,40 +73,46 @@ class Reconstructor(NamedTuple):
             rows, patch_side = loaded.images_irqcss.shape[1], loaded.images_irqcss.shape[-1]
             original = as_floats(joined(loaded.images_irqcss))
             reconstruction = to_images(painted_np[None], patch_side, rows)
-            compared = difference(original, reconstruction)
-            compared = rescale(compared) if self.rescale_maps else compared
-            del painted_np, original
+            as_it_is = difference(original, reconstruction)
+            compared_mhw = torch.cat([as_it_is, rescale(as_it_is)])
+            del painted_np, original, as_it_is
         self.reporter.advance(1)
         self.interrupt.check()
-        return reconstruction, compared
+        return reconstruction, compared_mhw
 
 
 def calibrate(reconstructor: Reconstructor, images: Images) -> Tensor:
-    """Return the mean difference (H, W) over *images*.
+    """Return the mean difference (M, H, W) over *images*: training images are the yardstick of test images, either way.
 
     Raises:
         InterruptedRunError: someone asked to stop.
 
     """
-    reconstructor.reporter.begin("calibration", len(images), "images")
+    with stage("anomaly_map"):
+        total_mhw = torch.zeros(2, images.form.side, images.form.side, device=images.device)
     with closing(images.each()) as deliveries:
-        side = images.form.side
-        total_hw = torch.zeros(side, side, device=images.device)
-        for loaded in deliveries:
-            reconstruction, compared = reconstructor.compare(loaded)
+        while (loaded := next(deliveries, None)) is not None:
+            reconstruction, compared_mhw = reconstructor.compare(loaded)
             with stage("anomaly_map"):
-                total_hw += compared[0]
-                del reconstruction, compared
-    return total_hw / len(images)
+                total_mhw += compared_mhw
+                del reconstruction, compared_mhw
+            with stage("patching"):
+                del loaded
+    with stage("anomaly_map"):
+        return total_mhw.div_(len(images))
 
 
 class Evaluated(NamedTuple):
-    """The test images with their anomaly maps, masks (true: anomalous), and pictures of some."""
+    """The test images with their anomaly maps, masks (true: anomalous), and pictures of some.
+
+    Of the maps that the other setting of `rescale_maps` gives, each one's largest value.
+    """
 
     images: tuple[LabelledImage, ...]
     maps_ihw: NDArray[np.float32]
     masks_ihw: NDArray[np.bool_]
     samples: Samples
+    other_largest_i: NDArray[np.float32]
 
     @property
     def defective_i(self) -> NDArray[np.bool_]:
@@ -121,7 +128,7 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(
-    reconstructor: Reconstructor, images: Images, labels: Sequence[LabelledImage], mean_hw: Tensor, pictures: int = 0
+    reconstructor: Reconstructor, images: Images, labels: Sequence[LabelledImage], mean_mhw: Tensor, pictures: int = 0
 ) -> Evaluated:
     """Reconstruct test images one after the other and map their anomalies.
 
@@ -129,7 +136,7 @@ def evaluate(
         reconstructor: how.
         images: the test images.
         labels: what they are, in the same order.
-        mean_hw: the calibration's mean difference.
+        mean_mhw: the calibration's mean difference.
         pictures: how many will be shown.
 
     Raises:
@@ -137,21 +144,30 @@ def evaluate(
         InterruptedRunError: someone asked to stop.
 
     """
-    reconstructor.reporter.begin("evaluation", len(images), "images")
+    own, other = (1, 0) if reconstructor.rescale_maps else (0, 1)
     side = images.form.side
-    maps_ihw = torch.empty(len(labels), side, side)
-    masks_ihw = torch.zeros(len(labels), side, side, dtype=torch.bool)
-    samples = Samples(labels, pictures)
+    with stage("anomaly_map"):
+        maps_ihw = torch.empty(len(labels), side, side)
+        masks_ihw = torch.zeros(len(labels), side, side, dtype=torch.bool)
+        other_largest_i = torch.empty(len(labels))
+        samples = Samples(labels, pictures)
     with closing(images.each()) as deliveries:
-        for number, (label, loaded) in enumerate(zip(labels, deliveries, strict=True)):
+        for number, label in enumerate(labels):
+            loaded = next(deliveries)
             if label.mask is not None:
                 with stage("data_loading"):
                     masks_ihw[number] = read_mask(label.mask, side)
-            reconstruction, compared = reconstructor.compare(loaded)
+            reconstruction, compared_mhw = reconstructor.compare(loaded)
             with stage("anomaly_map"):
-                maps_ihw[number] = anomaly_map(compared, mean_hw)[0]
-            samples.rate(number, maps_ihw[number].numpy(), masks_ihw[number].numpy())
+                maps_mhw = anomaly_map(compared_mhw, mean_mhw)
+                maps_ihw[number] = maps_mhw[own]
+                other_largest_i[number] = maps_mhw[other].max()
+            with stage("scoring"):
+                samples.rate(number, maps_ihw[number].numpy(), masks_ihw[number].numpy())
             with stage("anomaly_map"):
-                samples.keep(number, joined(loaded.images_irqcss)[0], reconstruction[0])
-                del reconstruction, compared
-    return Evaluated(tuple(labels), maps_ihw.numpy(), masks_ihw.numpy(), samples)
+                if samples.keeps(number):
+                    samples.keep(number, joined(loaded.images_irqcss)[0], reconstruction[0])
+                del reconstruction, compared_mhw, maps_mhw
+            with stage("patching"):
+                del loaded
+    return Evaluated(tuple(labels), maps_ihw.numpy(), masks_ihw.numpy(), samples, other_largest_i.numpy())

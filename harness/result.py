@@ -127,8 +127,11 @@ def _metrics(
     }
     converged = training.measured_steps is None
     times = summary.time_metrics(tables, extent)
+    evaluated, reason = result.evaluated, why_unscored(result.evaluated, len(sources.test))
+    rescaled = context.config.evaluation.rescale_maps
     return [
-        *summary.score_metrics(result.scores, len(sources.test), why_unscored(result.evaluated, len(sources.test))),
+        *summary.score_metrics(result.scores, len(sources.test), reason),
+        summary.other_detection(evaluated.other_largest_i, evaluated.defective_i, reason, rescaled=rescaled),
         *times,
         *energy_metrics(tables, _devices(tables, result.telemetry.device), times[0]),
         *summary.once_metrics(tables, images),

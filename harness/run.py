@@ -2,6 +2,7 @@
 
 import errno
 import traceback
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from harness.scores import Scores, score
 from harness.seeding import generator_for, seed_for
 from harness.training import Progress, Setting, Trainer
 from models.transformer import InpaintingTransformer
+from profiles.energy.stage_power import StagePower
 from profiles.energy.telemetry import Telemetry
 from profiles.environment import sources
 from profiles.errors import BenchError, InterruptedRunError, MachineError
@@ -181,16 +183,18 @@ def _evaluate(
 ) -> tuple[Evaluated, Scores | None]:
     """Reconstruct training images for the mean map, then every test image, with the best weights."""
     reconstructor, limit = _reconstructor(cell, trainer, context), context.config.evaluation.images
+    train, test, labels = sources.train.first(limit), sources.test.first(limit), sources.labels[:limit]
+    context.reporter.begin("calibration", len(train), "images")  # here and below: before the phase, which draws no bar
     with setting.log.phase("calibration", trainer.at.best_epoch):
         trainer.save_whole()
         with stage("checkpoint"):
             best = setting.checkpoints / "best.pt"
             checkpoint.load_weights(trainer.model, best, context.device, trainer.at.best_epoch)
-        mean_hw = calibrate(reconstructor, sources.train.first(limit))
+        mean_mhw = calibrate(reconstructor, train)
 
+    context.reporter.begin("evaluation", len(test), "images")
     with setting.log.phase("evaluation", trainer.at.best_epoch):
-        labels, pictures = sources.labels[:limit], context.config.evaluation.samples
-        evaluated = evaluate(reconstructor, sources.test.first(limit), labels, mean_hw, pictures)
+        evaluated = evaluate(reconstructor, test, labels, mean_mhw, context.config.evaluation.samples)
         with stage("scoring"):
             scores = _scores(evaluated, sources)
 
@@ -213,7 +217,11 @@ def _setting(cell: Cell, context: Context, memory: PeakMemory, telemetry: Teleme
         checkpoints=context.shared.cell(cell.name).checkpoints,
         reporter=context.reporter,
         interrupt=context.interrupt,
-        observer=Observer(clock, profiler, folder.traces, memory, device.type != "cpu") if looks_closely else None,
+        observer=Observer(
+            clock, profiler, folder.traces, memory, device.type != "cpu", partial(StagePower().charged, "train")
+        )
+        if looks_closely
+        else None,
         ranks=context.ranks,
     )
 

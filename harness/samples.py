@@ -13,7 +13,6 @@ from torch import Tensor
 from harness.dataset import LabelledImage
 from harness.pipelines.parts import as_floats
 from harness.scores import auroc, stand
-from profiles.stages import stage
 
 
 class Picture(NamedTuple):
@@ -38,15 +37,16 @@ class Samples:
     def rate(self, index: int, map_hw: NDArray[np.float32], mask_hw: NDArray[np.bool_]) -> None:
         """Score an image's own map, unless nobody asks or its mask does not mark a part of it."""
         if self._others and mask_hw.any() and not mask_hw.all():
-            with stage("scoring"):
-                self.aurocs[index] = 100.0 * auroc(stand(map_hw, mask_hw))
+            self.aurocs[index] = 100.0 * auroc(stand(map_hw, mask_hw))
+
+    def keeps(self, index: int) -> bool:
+        """Whether an image that is rated is to be kept."""
+        return index in self._others or index in extremes(self.aurocs)
 
     def keep(self, index: int, image_chw: Tensor, reconstruction_chw: Tensor) -> None:
-        """Keep an image that is rated, unless it will not be chosen, and forget who will not be any longer."""
-        kept = self._others | set(extremes(self.aurocs))
-        if index in kept:
-            self.pictures[index] = Picture(_as_bytes(image_chw), _as_bytes(reconstruction_chw))
-        for other in self.pictures.keys() - kept:
+        """Keep an image, and forget who will not be chosen any longer."""
+        self.pictures[index] = Picture(_as_bytes(image_chw), _as_bytes(reconstruction_chw))
+        for other in self.pictures.keys() - self._others - set(extremes(self.aurocs)):
             del self.pictures[other]
 
 

@@ -57,10 +57,15 @@ def score(maps_ihw: Floats, masks_ihw: Masks, defective_i: Masks) -> Scores:
     standing = stand(maps_ihw, masks_ihw)
     return Scores(
         segmentation_auroc=100 * auroc(standing),
-        detection_auroc=100 * auroc(stand(largest_i, defective_i)),
+        detection_auroc=detection_auroc(largest_i, defective_i),
         aupro_30=100 * aupro(standing, masks_ihw, FPR_LIMIT),
         average_precision=100 * average_precision(standing),
     )
+
+
+def detection_auroc(largest_i: Floats, defective_i: Masks) -> float:
+    """Return how well each map's largest value tells defective images from good ones, in percent."""
+    return 100 * auroc(stand(largest_i, defective_i))
 
 
 class Standing(NamedTuple):

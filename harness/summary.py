@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from harness.directory import CellDirectory
-from harness.scores import Scores
+from harness.scores import Floats, Masks, Scores, detection_auroc
 from profiles.record import EnergyRow, Metric
 from profiles.spread import spread
 
@@ -212,6 +212,22 @@ def score_metrics(scores: Scores | None, images: int, reason: str) -> list[Metri
     return [
         Metric(name=name, value=value, unit="%", n=images, tag="measured") for name, value in scores._asdict().items()
     ]
+
+
+def other_detection(largest_i: Floats, defective_i: Masks, reason: str, *, rescaled: bool) -> Metric:
+    """Return the detection AUROC under the other setting of `evaluation.rescale_maps`, or say why there is none.
+
+    Args:
+        largest_i: largest value of each image's map under that setting.
+        defective_i: which images are defective.
+        reason: against scoring; empty where there is none.
+        rescaled: whether the cell's own maps are.
+
+    """
+    name = "detection_auroc_not_rescaled" if rescaled else "detection_auroc_rescaled"
+    if reason:
+        return unavailable(name, "%", reason)
+    return Metric(name=name, value=detection_auroc(largest_i, defective_i), unit="%", n=len(largest_i), tag="measured")
 
 
 def other_metrics(parameters: int, peak_bytes: int | None, best_epoch: int | None) -> list[Metric]:

@@ -41,7 +41,8 @@ def brightness(images: Images, labels: Sequence[LabelledImage]) -> Evaluated:
     with closing(images.each()) as deliveries:
         originals_ichw = torch.cat([as_floats(joined(loaded.images_irqcss)) for loaded in deliveries]).cpu()
     masks_ihw = torch.stack([_mask(label, side) for label in labels])
-    return Evaluated(tuple(labels), originals_ichw.mean(dim=1).numpy(), masks_ihw.numpy(), Samples(labels, 0))
+    maps_ihw, largest_i = originals_ichw.mean(dim=1).numpy(), originals_ichw.amax(dim=(1, 2, 3)).numpy()
+    return Evaluated(tuple(labels), maps_ihw, masks_ihw.numpy(), Samples(labels, 0), largest_i)
 
 
 def _mask(label: LabelledImage, side: int) -> Tensor:
@@ -80,12 +81,12 @@ def _opened(
     quiet = Reporter(Console(quiet=True, force_terminal=False))
     batch_size, rescaled = subject.config.training.batch_size, subject.config.evaluation.rescale_maps
     reconstructor = Reconstructor(model, pipeline, loss, batch_size, rescaled, quiet, Interrupt())
-    mean_hw = torch.zeros(images.form.side, images.form.side, device=subject.device)
+    mean_mhw = torch.zeros(2, images.form.side, images.form.side, device=subject.device)
     unmapped = brightness(images, labels) if skipped == "anomaly_map" else None
 
     def step() -> None:
         if unmapped is None:
-            evaluated = evaluate(reconstructor, images, labels, mean_hw)
+            evaluated = evaluate(reconstructor, images, labels, mean_mhw)
         else:
             paint_all(reconstructor, images, labels)
             evaluated = unmapped

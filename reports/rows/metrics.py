@@ -38,6 +38,7 @@ ACCURACY = (
     "segmentation_auroc",
     "detection_auroc",
     "detection_auroc_rescaled",
+    "detection_auroc_not_rescaled",
     "aupro_30",
     "average_precision",
 )

@@ -34,7 +34,8 @@ _MODELS = {
 _METRICS = {
     "segmentation_auroc": "Segmentation AUROC",
     "detection_auroc": "Detection AUROC",
-    "detection_auroc_rescaled": "Detection AUROC, maps rescaled",
+    "detection_auroc_rescaled": "Detection AUROC, had each map been rescaled",
+    "detection_auroc_not_rescaled": "Detection AUROC, had no map been rescaled",
     "aupro_30": "AUPRO to FPR 0.3",
     "average_precision": "Average precision",
     "time_per_epoch": "Time per epoch",

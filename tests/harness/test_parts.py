@@ -138,10 +138,13 @@ def test_the_worst_and_the_best_image_are_kept_first(tmp_path: Path) -> None:
     samples, most = Samples(images, 1), 0
     for index, (map_hw, mask_hw) in enumerate(zip(maps, masks, strict=True)):
         samples.rate(index, map_hw, mask_hw)
-        samples.keep(index, torch.full((3, 8, 8), index, dtype=torch.uint8), torch.full((3, 8, 8), 2.0 * index / 255))
+        if samples.keeps(index):
+            samples.keep(
+                index, torch.full((3, 8, 8), index, dtype=torch.uint8), torch.full((3, 8, 8), 2.0 * index / 255)
+            )
         most = max(most, len(samples.pictures))
     assert most == 3 == len(samples.pictures)
-    found = save_samples(Evaluated(tuple(images), maps, masks, samples), 3, tmp_path)
+    found = save_samples(Evaluated(tuple(images), maps, masks, samples, maps.max(axis=(1, 2))), 3, tmp_path)
     assert [(sample.image, sample.role) for sample in found] == [
         ("hole/3.png", "worst"), ("cut/2.png", "best"), ("good/0.png", "sample"),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ from harness.launch import Outcome, resume, start
 from harness.launchers.here import Here
 from harness.machine import KERNEL_IN_C
 from harness.pipelines.parts import Batch, Images, Loaded
+from harness.pipelines.table import PIPELINES
+from harness.progress import Reporter
 from harness.training import Trainer
 from models.transformer import InpaintingTransformer
 from models.windows import Windows
@@ -49,6 +52,8 @@ from profiles.record import (
     TelemetryRow,
     read_model,
 )
+from profiles.stages import recorder
+from profiles.timing.clock import StageClock
 from tests.harness.conftest import tiny_table
 
 CPU = torch.device("cpu")
@@ -104,9 +109,9 @@ def test_results_hold_every_metric_of_the_contract_for_every_cell(finished: Outc
     results = pd.read_csv(finished.directory / "results.csv")
     assert results.columns.tolist() == list(ResultRow._fields)
     wanted = {
-        "segmentation_auroc", "detection_auroc", "aupro_30", "average_precision", "time_per_epoch", "training_time",
-        "best_epoch", "windows_per_second", "peak_memory", "energy_per_epoch", "training_energy", "cell_energy",
-        "parameters",
+        "segmentation_auroc", "detection_auroc", "detection_auroc_rescaled", "aupro_30", "average_precision",
+        "time_per_epoch", "training_time", "best_epoch", "windows_per_second", "peak_memory", "energy_per_epoch",
+        "training_energy", "cell_energy", "parameters",
     }  # fmt: skip
     for _, rows in results.groupby(["category", "model"]):
         assert wanted <= set(rows["metric"])
@@ -222,6 +227,8 @@ def test_an_observation_that_was_interrupted_is_told_in_the_record(
     (seen,) = record.observations
     assert (seen.epoch, seen.window, seen.reason) == (2, None, "interrupted while steps were looked at")
     assert "no profiler window, epoch 2: interrupted while steps were looked at" in record.caveats
+    epochs = pd.read_csv(RunDirectory(outcome.directory).cell(outcome.cells[0].name).epochs)
+    assert epochs["profiled"].tolist() == [False, True]
 
 
 @pytest.mark.parametrize("at_call", [1, 5, 7, 8, 16, 21, 25])
@@ -724,6 +731,80 @@ def test_no_batch_is_kept_while_the_next_one_is_cut(
     start(build(table, "tiny"), tmp_path / "run")
     assert len(kept) > 20
     assert not any(kept)
+
+
+@pytest.mark.parametrize("pipeline", ["fast", "thesis"])
+def test_what_was_loaded_is_given_back_in_the_stage_that_cuts(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipeline: str
+) -> None:
+    """Of `fast`, all but the images that it trains on, of which seven steps and two of validation borrow."""
+    cut, lent, died = PIPELINES[pipeline].cut, list[weakref.ref[torch.Tensor]](), Counter[str]()
+
+    def dies(_: object) -> None:
+        clock = recorder()
+        if isinstance(clock, StageClock):  # else the cell has ended
+            died[clock._stack[-1].stage] += 1
+
+    def noting(loaded: Loaded) -> Batch:
+        lent.append(weakref.ref(loaded.images_irqcss, dies))
+        return cut(loaded)
+
+    monkeypatch.setitem(PIPELINES, pipeline, PIPELINES[pipeline]._replace(cut=noting, attention="native"))
+    table = {**tiny_table(generated, max_epochs=1), "models": ["msa"], "pipelines": [pipeline]}
+    table |= {"profiler": {"steps": 0}}
+    table["data"] |= {"categories": ["weave"], "workers": 1}
+    start(build(table, "tiny"), tmp_path / "run")
+    assert died.keys() == {"patching"}
+    assert died["patching"] == len(lent) - (7 + 2 if pipeline == "fast" else 0)
+
+
+def test_no_bar_is_drawn_within_a_phase_that_counts(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, within, begun = Reporter.begin, list[str](), list[str]()
+
+    def noting(self: Reporter, what: str, *rest: Any) -> None:
+        (begun if recorder() is None else within).append(what)
+        begin(self, what, *rest)
+
+    monkeypatch.setattr(Reporter, "begin", noting)
+    table = {**tiny_table(generated, max_epochs=1), "models": ["msa"]}
+    table["data"]["categories"] = ["weave"]
+    start(build(table, "tiny"), tmp_path / "run")
+    assert set(within) == {"decoding"}  # before the first epoch
+    cell = "weave/msa-fast/seed0"
+    assert begun == [f"{cell} epoch 1", f"{cell} validation", "calibration", "evaluation"]
+
+
+@pytest.mark.parametrize(("per_image", "looked_at"), [(8, False), (10, True)], ids=["five steps", "seven steps"])
+def test_only_an_epoch_that_was_looked_at_is_left_out_of_statistics(
+    generated: Path, tmp_path: Path, per_image: int, *, looked_at: bool
+) -> None:
+    table = {**tiny_table(generated, max_epochs=2, windows_per_image=per_image), "models": ["msa"]}
+    table["data"]["categories"] = ["weave"]
+    outcome = start(build(table, "tiny"), tmp_path / "run")
+    folder = RunDirectory(outcome.directory).cell(outcome.cells[0].name)
+    assert pd.read_csv(folder.epochs)["profiled"].tolist() == [False, looked_at]
+    (seen,) = record_of(outcome).observations
+    assert bool(seen.steps) == looked_at
+
+
+def test_a_record_tells_detection_under_the_other_setting_of_rescaled_maps(generated: Path, tmp_path: Path) -> None:
+    other = {False: "detection_auroc_rescaled", True: "detection_auroc_not_rescaled"}
+    found: dict[bool, dict[str, float | None]] = {}
+    for rescaled in (False, True):
+        table = {**tiny_table(generated, max_epochs=1), "profiler": {"steps": 0}}
+        table["evaluation"] |= {"rescale_maps": rescaled}
+        outcome = start(build(table, "tiny"), tmp_path / str(rescaled))
+        values = {f"{n} {metric.name}": metric for n in range(4) for metric in record_of(outcome, n).metrics}
+        found[rescaled] = {name: metric.value for name, metric in values.items() if "detection" in name}
+        assert {metric.n for name, metric in values.items() if "detection" in name} == {6}
+    for n in range(4):
+        for rescaled in (False, True):
+            told = found[rescaled][f"{n} {other[rescaled]}"]
+            assert told == found[not rescaled][f"{n} detection_auroc"]
+    differing = [n for n in range(4) if found[False][f"{n} detection_auroc"] != found[True][f"{n} detection_auroc"]]
+    assert differing
 
 
 def test_every_map_is_kept_if_asked(generated: Path, tmp_path: Path) -> None:
