@@ -91,7 +91,9 @@ def calibrate(reconstructor: Reconstructor, images: Images) -> Tensor:
     with stage("anomaly_map"):
         total_mhw = torch.zeros(2, images.form.side, images.form.side, device=images.device)
     with closing(images.each()) as deliveries:
-        while (loaded := next(deliveries, None)) is not None:
+        for _ in range(len(images)):
+            with stage("patching"):
+                loaded = next(deliveries)
             reconstruction, compared_mhw = reconstructor.compare(loaded)
             with stage("anomaly_map"):
                 total_mhw += compared_mhw
@@ -153,7 +155,8 @@ def evaluate(
         samples = Samples(labels, pictures)
     with closing(images.each()) as deliveries:
         for number, label in enumerate(labels):
-            loaded = next(deliveries)
+            with stage("patching"):
+                loaded = next(deliveries)
             if label.mask is not None:
                 with stage("data_loading"):
                     masks_ihw[number] = read_mask(label.mask, side)

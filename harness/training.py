@@ -386,7 +386,8 @@ class Trainer:
         reporter.begin(f"{self._setting.cell} validation", self.validation_steps, "steps")
         with self._setting.log.phase("validation", at.epoch) as validation_times:
             validation_loss = self._validate()
-            train_loss = self._ranks.total(self._loss_sum) / windows
+            with stage("loss"):
+                train_loss = self._ranks.total(self._loss_sum) / windows
             self._refuse_infinite(train_loss, validation_loss)
             if is_best := validation_loss < at.best_validation_loss:
                 at.best_epoch, at.best_validation_loss = at.epoch, validation_loss
@@ -519,8 +520,11 @@ class Trainer:
 
         Before the measured steps come as many as a loader fetches ahead.
         """
-        loss_sum, batch_size, started_ns = torch.zeros_like(self._loss_sum), self._config.batch_size, perf_counter_ns()
-        windows = self._validation_windows.select(slice(self.validation_steps * batch_size))
+        batch_size, started_ns = self._config.batch_size, perf_counter_ns()
+        with stage("loss"):
+            loss_sum = torch.zeros_like(self._loss_sum)
+        with stage("patching"):
+            windows = self._validation_windows.select(slice(self.validation_steps * batch_size))
         count = len(windows.image_b)
         number = 0
         with closing(self._batches(self._validation, windows)) as batches:
@@ -533,7 +537,8 @@ class Trainer:
                     self.at.validation_lead_ns = perf_counter_ns() - started_ns
                 self._setting.reporter.advance(1)
                 self._check()
-        return self._ranks.total(loss_sum) / count
+        with stage("loss"):
+            return self._ranks.total(loss_sum) / count
 
     def _draw(self, images: Images, *purpose: str | int) -> Windows:
         """Draw an epoch's windows, in shuffled order; every pipeline takes them as they come."""
@@ -550,13 +555,13 @@ class Trainer:
 
     def _next(self, deliveries: Iterator[Loaded]) -> Batch | None:
         """Cut the next batch, if there is one; what it was cut out of is given back in the stage that cuts."""
-        loaded = next(deliveries, None)
-        if loaded is None:
-            return None
-        batch = self._pipeline.cut(loaded)
         with stage("patching"):
+            loaded = next(deliveries, None)
+            if loaded is None:
+                return None
+            batch = self._pipeline.cut(loaded)
             del loaded
-        return batch
+            return batch
 
     def _stopping_rule(self) -> StoppedBy | None:
         if self._config.measured_steps is not None:

@@ -114,7 +114,8 @@ def paint_in_batches(loaded: Loaded, model: nn.Module, cut: Cut, loss: PatchLoss
     with stage("patching"):
         parts = loaded.windows.split(batch_size)
     for part in parts:
-        batch = cut(loaded._replace(windows=part))
+        with stage("patching"):
+            batch = cut(loaded._replace(windows=part))
         painted.append(model(batch.context_bkp, batch.positions_bt))
         with stage("patching"):
             del batch  # its memory is given back in the stage that took it

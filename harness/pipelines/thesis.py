@@ -252,7 +252,8 @@ def paint_one_by_one(loaded: Loaded, model: nn.Module, cut: Cut, loss: PatchLoss
     """Paint one patch at a time, with a loss for each that nobody reads."""
     painted = []
     for number in range(len(loaded.windows.image_b)):
-        batch = cut(loaded._replace(windows=loaded.windows.select(slice(number, number + 1))))
+        with stage("patching"):
+            batch = cut(loaded._replace(windows=loaded.windows.select(slice(number, number + 1))))
         painted_1p = model(batch.context_bkp, batch.positions_bt)
         with stage("loss"):
             loss(painted_1p, batch.target_bp)
