@@ -1,6 +1,7 @@
 """The report's pictures: where the training phase goes, and the two attentions' times."""
 
 import math
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,36 +15,65 @@ from reports.words.format import model_name, number, percent, ratio, short, visi
 from reports.words.palette import STAGES, UNKNOWN, in_order, stage_label
 
 _WIDTH, _RATIO_WIDTH = 1080.0, 640.0
-_BAR, _THIN_BAR, _FEW_BARS = 38.0, 25.0, 12
+_BAR, _THIN_BAR, _FEW_BARS = 48.0, 33.0, 12
+_EXPOSED, _BUSY = (-0.12, 0.56), (0.29, 0.2)
+"""How far below a cell's middle its two bars lie and how thick they are, as parts of its height."""
+
 _NAMED, _NUMBERED = 0.115, 0.04
+_MOST = 1e6
+"""Times the phase's own from which busy time is no time that anything worked."""
+
+
+class _Part(NamedTuple):
+    """One stage of a phase in one direction; both shares are of the phase's exposed time."""
+
+    total: StageTotal
+    exposed: float
+    busy: float | None
 
 
 def stage_chart(ident: str, records: list[CellRecord], phase: str = "train") -> Chart | None:
-    """Return one stacked bar per record: the *phase*'s shares; None where no record holds that phase."""
-    bars = [(r, [t for t in r.stage_totals if t.phase == phase and t.share > 0.0]) for r in records]
-    bars = [(record, totals) for record, totals in bars if totals]
+    """Return two stacked bars per record, the *phase* exposed and busy; None where no record holds that phase."""
+    bars = [(record, parts) for record in records if (parts := _parts(record, phase))]
     if not bars:
         return None
-    words = Words()
+    words, busiest = Words(), max(sum(part.busy or 0.0 for part in parts) for _, parts in bars)
     with styled():
         drawn = figure(_WIDTH, (_BAR if len(bars) <= _FEW_BARS else _THIN_BAR) * len(bars) + 44.0)
         axes = _axes(drawn, 30.0, [_cell_label(record) for record, _ in bars])
-        for place, (_, totals) in enumerate(bars):
-            _bar(axes, place, totals, words)
+        axes.set(xlim=(0.0, max(1.0, busiest)), ylim=(len(bars) - 0.45, -0.55))
+        for place, (_, parts) in enumerate(bars):
+            _bars(axes, place, parts, words)
         labels = [words.label(_cell_label(record)) for record, _ in bars]
         axes.set_yticks(range(len(bars)), labels)
-        axes.set(xlim=(0.0, 1.0), ylim=(len(bars) - 0.45, -0.55))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.tick_params(axis="y", length=0.0)
         axes.spines["left"].set_visible(False)
-        description = f"Stacked bars, one per cell; a table of them follows. {len(bars)} bars."
-        rows = tuple(_share(record, total) for record, totals in bars for total in totals)
-        numbers = Drawn(("Cell", "Stage", "Direction", "Share of exposed time, %"), rows)
-        return chart(ident, drawn, words, f"Stages of the {phase} phase, share of exposed time", description, numbers)
+        description = f"Stacked bars, two per cell; a table of them follows. {len(bars)} cells."
+        rows = tuple(_row(record, part) for record, parts in bars for part in parts)
+        numbers = Drawn(("Cell", "Stage", "Direction", "Share of exposed time, %", "Busy, %"), rows)
+        return chart(ident, drawn, words, f"Stages of the {phase} phase, exposed and busy", description, numbers)
 
 
-def _share(record: CellRecord, total: StageTotal) -> tuple[str, ...]:
-    return visible(cell_name(record)), visible(stage_label(total.stage)), total.direction, shown(100.0 * total.share)
+def _parts(record: CellRecord, phase: str) -> list[_Part]:
+    """Return the stages of *phase* that took or worked any time, in the order of telling, backward last."""
+    totals = [total for total in record.stage_totals if total.phase == phase]
+    stages = in_order({total.stage for total in totals})
+    totals.sort(key=lambda total: (stages.index(total.stage), total.direction == "backward"))
+    wall_s = sum(total.exposed_s for total in totals)
+    parts = [_Part(total, total.share, _busy(total, wall_s)) for total in totals]
+    return [part for part in parts if part.exposed or part.busy]
+
+
+def _busy(total: StageTotal, wall_s: float) -> float | None:
+    busy = total.busy_s / wall_s if total.busy_s is not None and wall_s else math.nan
+    return busy if 0.0 <= busy < _MOST else None
+
+
+def _row(record: CellRecord, part: _Part) -> tuple[str, ...]:
+    busy = "unavailable" if part.busy is None else shown(100.0 * part.busy)
+    stage = visible(stage_label(part.total.stage))
+    return visible(cell_name(record)), stage, part.total.direction, shown(100.0 * part.exposed), busy
 
 
 def _axes(drawn: Figure, below: float, labels: list[str]) -> Axes:
@@ -53,37 +83,56 @@ def _axes(drawn: Figure, below: float, labels: list[str]) -> Axes:
     return drawn.add_axes((left, below / height, 0.98 - left, 1.0 - (below + 6.0) / height))
 
 
-def _bar(axes: Axes, place: int, totals: list[StageTotal], words: Words) -> None:
-    """Draw one cell's stages from left to right; hatched is backward."""
-    left = 0.0
-    for stage in in_order({total.stage for total in totals}):
-        start = left
-        for total in sorted((t for t in totals if t.stage == stage), key=lambda t: t.direction == "backward"):
-            direction = "" if total.direction == "none" else f", {total.direction}"
-            told = f"{visible(stage_label(stage))}{direction}: {percent(total.share)}, {number(total.exposed_s)} s"
-            (drawn,) = axes.barh(
-                place,
-                total.share,
-                left=left,
-                height=0.78,
-                color=STAGES.get(stage, UNKNOWN),
-                edgecolor=PAPER,
-                linewidth=0.8,
-                hatch="///" if total.direction == "backward" else None,
-            )
-            drawn.set_gid(words.explain(told))
-            left += total.share
-        _label(axes, place, (start, left), stage, words)
+def _bars(axes: Axes, place: int, parts: list[_Part], words: Words) -> None:
+    """Draw a cell's stages from left to right, exposed and below that busy, where it is known."""
+    exposed = [(p.total, p.exposed, f"{percent(p.exposed)}, {number(p.total.exposed_s)} s") for p in parts]
+    busy = [
+        (p.total, p.busy, f"busy {percent(p.busy)}, {number(p.total.busy_s)} s, {p.total.busy_tag}")
+        for p in parts
+        if p.busy is not None and p.total.busy_s is not None
+    ]
+    for pieces, (below, thick) in ((exposed, _EXPOSED), (busy, _BUSY)):
+        left = 0.0
+        for total, length, numbers in pieces:
+            if length:
+                _piece(axes, (left, place + below, length, thick), total, words.explain(_told(total, numbers)))
+                left += length
+    _labels(axes, place + _EXPOSED[0], parts, words)
 
 
-def _label(axes: Axes, place: int, span: tuple[float, float], stage: str, words: Words) -> None:
-    share = span[1] - span[0]
-    if share < _NUMBERED:
-        return
-    text = f"{100.0 * share:.0f}\u00a0%"
-    if share >= _NAMED:
-        text = f"{short(stage_label(stage), int(120 * share))} {text}"
-    axes.text(sum(span) / 2.0, place, words.label(text), ha="center", va="center", size=11.0, color=ON_STAGE)
+def _told(total: StageTotal, numbers: str) -> str:
+    direction = "" if total.direction == "none" else f", {total.direction}"
+    return f"{visible(stage_label(total.stage))}{direction}: {numbers}"
+
+
+def _piece(axes: Axes, box: tuple[float, float, float, float], total: StageTotal, gid: str) -> None:
+    """Draw a piece of a bar, its *box* left, middle, length and thickness; hatched is backward."""
+    left, middle, length, thick = box
+    (drawn,) = axes.barh(
+        middle,
+        length,
+        left=left,
+        height=thick,
+        color=STAGES.get(total.stage, UNKNOWN),
+        edgecolor=PAPER,
+        linewidth=0.8,
+        hatch="///" if total.direction == "backward" else None,
+    )
+    drawn.set_gid(gid)
+
+
+def _labels(axes: Axes, middle: float, parts: list[_Part], words: Words) -> None:
+    """Name the stages of an exposed bar, and number them, as far as there is room."""
+    left, whole = 0.0, axes.get_xlim()[1]
+    for stage in dict.fromkeys(part.total.stage for part in parts):
+        share = sum(part.exposed for part in parts if part.total.stage == stage)
+        text, room = f"{100.0 * share:.0f}\u00a0%", share / whole
+        if room >= _NAMED:
+            text = f"{short(stage_label(stage), int(120 * room))} {text}"
+        if room >= _NUMBERED:
+            label = words.label(text)
+            axes.text(left + share / 2.0, middle, label, ha="center", va="center", size=11.0, color=ON_STAGE)
+        left += share
 
 
 def ratio_chart(ident: str, records: list[CellRecord], setting: Setting, baseline: str, other: str) -> Chart | None:
@@ -157,8 +206,7 @@ def _ratio_axes(axes: Axes, words: Words, names: list[str], values: list[float])
 
 
 def _ratios(pairs: list[Pair]) -> dict[str, float]:
-    positive = [pair for pair in pairs if min(pair.baseline, pair.other) > 0.0]
-    return {name: math.exp(effect) for name, effect in by_category(positive, log_ratio).items()}
+    return {name: math.exp(effect) for name, effect in by_category(pairs, log_ratio).items()}
 
 
 def _cell_label(record: CellRecord) -> str:

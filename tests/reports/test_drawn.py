@@ -1,5 +1,6 @@
 """Behind every picture the numbers that it draws, as a table."""
 
+import math
 import re
 
 import pytest
@@ -85,9 +86,42 @@ def test_ratios_shares_and_costs_are_told_as_they_are_drawn() -> None:
     assert float(ratio.rows[0][2]) > 0.5
     shares = numbers(bars.stage_chart("s", records))
     for cell in ("carpet/msa-fast/seed0", "carpet/mlsa-fast/seed0"):
-        assert sum(float(row[3]) for row in shares.rows if row[0] == cell) == pytest.approx(100.0, abs=0.1)
+        rows = {row[1:3]: row[3:] for row in shares.rows if row[0] == cell}
+        assert sum(float(exposed) for exposed, _ in rows.values()) == pytest.approx(100.0, abs=0.1)
+        assert rows["data loading", "none"] == ("38.00", "19.00")
+        assert rows["attention", "backward"] == ("8.000", "7.200")
+        assert rows["unattributed", "none"] == ("3.000", "unavailable")
     cost = numbers(tradeoff.tradeoff_chart("t", records, "training_time"))
     assert cost.rows == (
         ("carpet", "MSA", "fast", "0", "10.00", "80.00"),
         ("carpet", "MLSA", "fast", "0", "10.70", "80.00"),
     )
+
+
+def test_busy_stands_below_exposed_also_where_it_passes_the_whole_phase_and_where_nothing_waited_for_it() -> None:
+    whole = record(Spec())
+    wall_s = sum(total.exposed_s for total in whole.stage_totals if total.phase == "train")
+    hidden = {"exposed_s": 0.0, "share": 0.0, "busy_s": 3.0 * 0.62 * wall_s}
+    totals = [t.model_copy(update=hidden) if t.stage == "data_loading" else t for t in whole.stage_totals]
+    chart = bars.stage_chart("s", [whole.model_copy(update={"stage_totals": tuple(totals)})])
+    rows = {row[1:3]: row[3:] for row in numbers(chart).rows}
+    assert rows["data loading", "none"] == ("0", "300.0")
+    assert chart is not None
+    told = re.findall(r"<title>(.*?)</title>", chart.svg)
+    assert [title for title in told if title.startswith("data loading")] == [
+        f"data loading: busy 300.0\u00a0%, {3.0 * 0.62 * wall_s:.1f} s, measured"
+    ]
+    assert "attention, backward: 8.0\u00a0%, 36.00 s" in told
+    assert any(title.startswith("attention, backward: busy ") for title in told)
+    assert not any(title.startswith("unattributed: busy") for title in told)
+    assert ">300%<" in chart.svg
+
+
+@pytest.mark.parametrize("busy_s", [None, -1.0, math.inf, math.nan, 1e300])
+def test_what_is_no_busy_time_is_left_out_of_the_picture_and_unavailable_in_its_table(busy_s: float | None) -> None:
+    whole = record(Spec())
+    totals = tuple(total.model_copy(update={"busy_s": busy_s}) for total in whole.stage_totals)
+    chart = bars.stage_chart("s", [whole.model_copy(update={"stage_totals": totals})])
+    assert {row[4] for row in numbers(chart).rows} == {"unavailable"}
+    assert chart is not None
+    assert "busy" not in "".join(re.findall(r"<title>(.*?)</title>", chart.svg)[1:])
