@@ -5,7 +5,6 @@ N patches of a whole image.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Self
 
 import torch
@@ -138,15 +137,10 @@ class InpaintingTransformer(nn.Module):
             positions_bt: position of the missing patch, then of the others, each in [0, positions).
 
         """
-        with self._products(context_bkp.device):
-            return self._paint(context_bkp, positions_bt)
-
-    def _products(self, device: torch.device) -> AbstractContextManager[None]:
-        """Say how matrices are multiplied inside; mixed precision casts each weight once."""
         if self.precision == "float32":
-            return nullcontext()
-        context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16)
-        return context
+            return self._paint(context_bkp, positions_bt)
+        with torch.autocast(context_bkp.device.type, torch.bfloat16):  # casts each weight once
+            return self._paint(context_bkp, positions_bt)
 
     def _paint(self, context_bkp: Tensor, positions_bt: Tensor) -> Tensor:
         with stage("embedding") as mark:
