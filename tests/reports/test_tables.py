@@ -28,7 +28,15 @@ from reports.rows.details import (
     WindowRow,
 )
 from reports.rows.energy import PhaseEnergyRow, StageEnergyRow
-from reports.rows.metrics import TIMING, CellColumns, MetricRow, accuracy_rows, mean_rows, timing_rows
+from reports.rows.metrics import (
+    ACCURACY,
+    TIMING,
+    CellColumns,
+    MetricRow,
+    accuracy_rows,
+    mean_rows,
+    timing_rows,
+)
 from reports.rows.work import WorkRow
 from reports.source.load import read_run
 from reports.source.published import published
@@ -320,6 +328,17 @@ def test_a_column_without_a_measured_number_is_told_in_the_unit_of_the_published
     (place,) = [n for n, column in enumerate(table.columns) if column.label == "Training time"]
     assert [column.unit for column in table.columns[place : place + 2]] == ["h", "h"]
     assert table.rows[0][place + 1].text == "220.7"
+
+
+def test_detection_under_the_other_setting_of_rescaled_maps_stands_beside_detection() -> None:
+    other = Metric(name="detection_auroc_rescaled", value=74.5, unit="%", n=83, tag="measured")
+    records = [record(Spec(values={other.name: other}))]
+    table = metric_table("t", "t", accuracy_rows(records), ACCURACY, identity(records, None))
+    shown = {column.label: entry.text for column, entry in zip(table.columns, table.rows[0], strict=True)}
+    places = [number for number, label in enumerate(shown) if label.startswith("Detection AUROC")]
+    assert places[1] - places[0] <= 2  # what was published may come between
+    assert shown["Detection AUROC, had each map been rescaled"] == "74.50"
+    assert other.name not in {row.metric for row in timing_rows(records)}
 
 
 def test_a_missing_number_points_at_its_reason() -> None:
