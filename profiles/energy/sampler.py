@@ -4,6 +4,7 @@ A thread that wakes finds cold caches, and each call of the driver hands the int
 reads and keeps what it read. Once a second all of it is digested together.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from threading import Event, Thread
@@ -56,7 +57,7 @@ class Sampler:
         self._joined_ns = min(period_ns // 2, JOINED_NS)
         self._digest_ns = 0
         self._samples: deque[tuple[int, Reading]] = deque()
-        self._last: tuple[int, float] | None = None
+        self._counted: tuple[int | None, float] = None, math.inf  # when the counter was seen to move, and to what
         self._told = ""
 
     def poll(self) -> int:
@@ -88,11 +89,9 @@ class Sampler:
 
     def _row(self, now_ns: int, reading: Reading) -> TelemetryRow:
         power_w, source = reading.power_w, reading.power_source
-        if power_w is None and reading.energy_j is not None:
-            if self._last is not None and now_ns > self._last[0]:
-                power_w = round((reading.energy_j - self._last[1]) / (now_ns - self._last[0]) * 1e9, 3)
-                source = "counter"
-            self._last = now_ns, reading.energy_j
+        counted_w = None if reading.energy_j is None else self._counted_w(now_ns, reading.energy_j)
+        if power_w is None and counted_w is not None:
+            power_w, source = counted_w, "counter"
         told = "; ".join(f"{name}: {why}" for name, why in sorted(reading.why.items()))
         unavailable, self._told = "" if told == self._told else told or "all known again", told
         return TelemetryRow(
@@ -115,6 +114,15 @@ class Sampler:
             samples=1,
             unavailable=unavailable,
         )
+
+    def _counted_w(self, now_ns: int, energy_j: float) -> float | None:
+        """Return the mean power from one move of the counter to the next; unknown where it stood still or went back."""
+        moved_ns, before_j = self._counted
+        if energy_j == before_j:
+            return None
+        rose = energy_j > before_j
+        self._counted = (now_ns if rose else None), energy_j
+        return round((energy_j - before_j) / (now_ns - moved_ns) * 1e9, 3) if rose and moved_ns is not None else None
 
 
 class Polled(Protocol):

@@ -94,6 +94,32 @@ def test_samples_come_at_the_period_asked_for_whatever_that_of_the_counter(tmp_p
     assert times_s.diff().max() <= 1.5 * period_ms / 1000 + 1e-6  # a sample may wait for the counter to move
 
 
+class Stuttering:
+    """A board without power whose counter stands still, and once goes back."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def read(self, now_ns: int) -> Reading:
+        return Reading(energy_j=[5.0, 5.0, 25.0, 25.0, 55.0, 1.0, 11.0, 21.0][now_ns // S])
+
+    def read_meter(self) -> Reading:
+        return Reading()
+
+
+def test_power_from_a_counter_is_unknown_until_it_moves_and_where_it_goes_back(tmp_path: Path) -> None:
+    board, path = Stuttering(), tmp_path / "telemetry.csv"
+    reader = Sampler(board, DeviceMeter("cpu", S), TelemetryTable(path, 100), S, lambda: board.now_ns)
+    while board.now_ns < 8 * S:
+        reader.poll()
+        board.now_ns += S
+    reader.digest()
+    power_w = pd.read_csv(path)["power_w"]
+    assert power_w.dropna().to_dict() == {4: 15, 7: 10}
+
+
 class Hanging:
     """A sampler whose driver answers only when the test is over."""
 
