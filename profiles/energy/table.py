@@ -8,6 +8,7 @@ its last second.
 
 import csv
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -32,7 +33,8 @@ class TelemetryTable:
         self._lock = Lock()
         self._closed = False  # a thread that was left behind may still come
         self._waiting: dict[str, list[TelemetryRow]] = {}
-        rows = _read(path) if path.exists() else []
+        rows, lost = _read(path) if path.exists() else ([], 0)
+        self.damage = f"{path.name} was damaged: its last {lost} row(s) were left out" if lost else ""
         with replacing(path) as aside:
             write_csv(aside, TelemetryRow._fields, rows)
         self._rows = len(rows)
@@ -84,7 +86,14 @@ class TelemetryTable:
             self._thinning = Thinning(self._path)
 
 
-def _read(path: Path) -> list[TelemetryRow]:
-    """Read whole rows; a last one that was cut off by a kill is left out."""
-    text = path.read_text(encoding="utf-8")
-    return [row_of(line) for line in csv.reader(text[: text.rfind("\n") + 1].splitlines()[1:])]
+def _read(path: Path) -> tuple[list[TelemetryRow], int]:
+    """Read the rows before any damage; return them and how many are left out.
+
+    A last one that was cut off by a kill is none.
+    """
+    rows = []
+    lines = path.read_bytes().split(b"\n")[1:-1]
+    with suppress(ValueError, TypeError, csv.Error):
+        for line in lines:
+            rows.append(row_of(next(csv.reader([line.decode()]))))  # noqa: PERF401 - those before the damage stay
+    return rows, len(lines) - len(rows)

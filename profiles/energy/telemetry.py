@@ -183,7 +183,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             for meter, thread in zip(self._meters, self._threads, strict=True)
             if thread.why_ended
         ]
-        return said + ([self._table.why_broken] if self._table.why_broken else [])
+        return said + [text for text in (self._table.damage, self._table.why_broken) if text]
 
 
 def _wait_until(done: Callable[[], bool], most_s: float) -> None:

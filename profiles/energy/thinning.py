@@ -96,13 +96,19 @@ def _mean(values: Sequence[float | None], weights: Sequence[int]) -> float | Non
 
 
 def row_of(line: Sequence[str]) -> TelemetryRow:
-    """Return a row as the file has it."""
+    """Return a row as the file has it.
+
+    Raises:
+        ValueError: a field is none of its column's.
+        TypeError: there are not as many fields as columns.
+
+    """
     return TelemetryRow(*map(_value, TelemetryRow._fields, line))
 
 
 def _value(name: str, text: str) -> Any:  # noqa: ANN401 - a column's own type
     if name in _TEXTS:
         return text if text or name == "unavailable" else None
-    if not text:
+    if not text and name not in {"time_s", "samples"}:
         return None
     return int(text) if name in _INTEGERS else float(text)

@@ -128,6 +128,25 @@ def test_a_table_cut_off_by_a_kill_is_continued_without_its_torn_line(tmp_path: 
     assert pd.read_csv(path)["samples"].tolist()[-2:] == [4, 4]  # as coarse as it had become
 
 
+@pytest.mark.parametrize(
+    "damage", [b"2.0,cuda:0,1", b"\0" * 40, b"2.0,cuda:0,\xff" + b"," * 15, b'2.0,"cuda:0,1', b"2.0,cuda:0" + b"," * 16]
+)
+def test_a_table_damaged_in_the_middle_is_continued_from_what_is_whole_before_and_says_so(
+    tmp_path: Path, damage: bytes
+) -> None:
+    path = tmp_path / "telemetry.csv"
+    table = TelemetryTable(path, 100)
+    table.add([row(second, power_w=1.0) for second in range(9)])
+    assert table.damage == ""
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:4], damage + b"\n", *lines[5:]]))
+    again = TelemetryTable(path, 100)
+    assert again.damage == "telemetry.csv was damaged: its last 6 row(s) were left out"
+    again.add([row(20)])
+    again.close()
+    assert pd.read_csv(path)["time_s"].tolist() == [0, 1, 2, 20]
+
+
 def test_a_full_disk_ends_the_table_and_not_the_run(tmp_path: Path) -> None:
     path = tmp_path / "telemetry.csv"
     table = TelemetryTable(path, 100)
