@@ -33,6 +33,8 @@ SINGULAR = 1e9
 FAINTEST = 1e-12
 """A cell whose squared seconds are less than this share of the largest's, at any lag, is as good as never met."""
 
+BELOW_0 = "; less than 0, as the estimates of the other stages sum to more than the phase"
+
 BLURRED = 0.1
 """Where more than this of what tells a cell from others can be blur of the meter's moments, it is not told."""
 
@@ -99,7 +101,7 @@ def stage_energies(
     lost_c = np.array([bool(reason) for reason in why])
     lost_j = total.energy_j - math.fsum(part.energy_j for part, reason in zip(parts, why, strict=True) if not reason)
     error_j = wide * math.sqrt(max(float(covariance_cc[np.ix_(lost_c, lost_c)].sum()), 0.0))
-    return (*rows, table.rest(_Part(lost_j, error_j), why, method))
+    return (*rows, table.rest(_Part(lost_j, error_j), why, method + (BELOW_0 if lost_j < 0 else "")))
 
 
 def _solve(products_aa: Floats) -> Floats:

@@ -57,7 +57,7 @@ class Work:
 
     @property
     def total(self) -> Joules:
-        return Joules(sum(WATTS[cell] * time_s for cell, time_s in self.exposed_s.items()), 5.0, "counter")
+        return Joules(sum(WATTS.get(cell, 100.0) * s for cell, s in self.exposed_s.items()), 5.0, "counter")
 
     def split(self) -> dict[Cell, StageEnergy]:
         rows = stage_energies(self.power, "train", "cuda:0", self.exposed_s, self.total, 40.0)
@@ -142,6 +142,19 @@ def test_a_stage_seldom_met_is_not_guessed() -> None:
     assert part.energy_j is None
     assert part.reason == "it ran in too few intervals of the meter"
     assert next(row for row in rows if row.stage == "unresolved").energy_j == pytest.approx(0.03 * 100, abs=10)
+
+
+def test_what_is_left_below_0_says_why() -> None:
+    work = Work(2).do(60).metered()
+    work.exposed_s["checkpoint", "none"] = 0.03
+    told = {}
+    for off_j in (0.0, -20.0):
+        total = Joules(work.total.energy_j + off_j, 5.0, "counter")
+        told[off_j] = stage_energies(work.power, "train", "cuda:0", work.exposed_s, total, None)[-1]
+    assert told[0.0].energy_j > 0
+    assert "less than 0" not in told[0.0].method
+    assert told[-20.0].energy_j < 0
+    assert told[-20.0].method.endswith("; less than 0, as the estimates of the other stages sum to more than the phase")
 
 
 @pytest.mark.parametrize("after_ms", [45, 65, 95])
