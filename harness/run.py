@@ -28,11 +28,13 @@ from profiles.energy.telemetry import Telemetry
 from profiles.environment import sources
 from profiles.errors import BenchError, InterruptedRunError, MachineError
 from profiles.memory import PeakMemory
-from profiles.record import CellRecord, Status
+from profiles.record import CellRecord, Phase, Status
 from profiles.stages import stage
 from profiles.timing.clock import StageClock
 from profiles.timing.device_clock import CudaTimer, DeviceClock
 from profiles.tracing.observation import Observer
+
+PHASES_OF_RANK_0: tuple[Phase, ...] = ("calibration", "evaluation")
 
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 """What the system says of a full or read-only disk, and where too many files are open."""
@@ -150,7 +152,10 @@ def follow_cell(cell: Cell, context: Context) -> None:
     setting = _setting(cell, context, PeakMemory(context.device), _telemetry(cell, context))
     try:
         with PIPELINES[cell.pipeline].memory(), setting.log:
-            _train(cell, context, setting)
+            trainer, _ = _train(cell, context, setting)
+            for phase in PHASES_OF_RANK_0:  # what this rank's device draws meanwhile is the cell's, too
+                with setting.log.phase(phase, trainer.at.best_epoch):
+                    context.ranks.wait()
     except InterruptedRunError:
         raise
     except Exception as error:
@@ -191,12 +196,14 @@ def _evaluate(
             best = setting.checkpoints / "best.pt"
             checkpoint.load_weights(trainer.model, best, context.device, trainer.at.best_epoch)
         mean_mhw = calibrate(reconstructor, train)
+    context.ranks.wait()
 
     context.reporter.begin("evaluation", len(test), "images")
     with setting.log.phase("evaluation", trainer.at.best_epoch):
         evaluated = evaluate(reconstructor, test, labels, mean_mhw, context.config.evaluation.samples)
         with stage("scoring"):
             scores = _scores(evaluated, sources)
+    context.ranks.wait()
 
     return evaluated, scores
 

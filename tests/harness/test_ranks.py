@@ -91,6 +91,12 @@ def test_stages_of_all_ranks_are_summed_and_the_slowest_is_named(by_two: Path) -
     assert any("2 processes trained the cell" in caveat for caveat in found["caveats"])  # type: ignore[attr-defined]
 
 
+def test_what_a_rank_draws_while_rank_0_calibrates_and_evaluates_is_measured(by_two: Path) -> None:
+    cell = "cells/weave/mlsa-fast/seed0/energy.csv"
+    phases = [set(pd.read_csv(run / cell)["phase"]) for run in (by_two, by_two / "ranks/1")]
+    assert phases == [{"train", "validation", "calibration", "evaluation"}] * 2
+
+
 def test_ranks_told_to_stop_save_one_state_and_go_on_to_the_same_losses(
     config: Path, by_two: Path, tmp_path: Path
 ) -> None:
