@@ -191,7 +191,8 @@ def _caveats(cell: Cell, context: Context, trainer: Trainer, sources: Sources, r
     if trainer.at.resumed:
         caveats.append(
             f"interrupted and resumed {trainer.at.resumed} time(s): the first steps after it were cold, and the time "
-            "before epoch 1 is of the last start; joules per stage rest on the power sampled since then"
+            "before epoch 1 is of the last start; joules per stage rest on the power sampled since then; what was "
+            "broken off and done anew, such as a calibration, counts once, and what it had cost before is in no sum"
         )
     caveats += [f"went on from the checkpoint before a damaged one ({why})" for why in trainer.at.damaged]
     if context.config.training.measured_steps is not None:

@@ -122,6 +122,8 @@ def test_an_interrupted_validation_costs_what_its_whole_repetition_did(
     folder = RunDirectory(resume(tmp_path / "run", None, retry_failed=False).directory).cell("weave/msa-fast/seed0")
     rows = pd.read_csv(folder.energy)
     assert rows.loc[rows["phase"] == "validation", "epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    (resumed,) = (said for said in read_model(CellRecord, folder.record).caveats if "resumed" in said)
+    assert resumed.endswith("such as a calibration, counts once, and what it had cost before is in no sum")
 
 
 def test_energy_whose_reading_a_kill_prevented_is_unknown_and_so_is_every_sum_with_it(
