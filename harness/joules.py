@@ -23,9 +23,11 @@ def energy_metrics(tables: Tables, devices: set[str], time_per_epoch: Metric) ->
     as *time_per_epoch* was.
     """
     every = [row for row in tables.energy_rows() if row.device in devices]
-    rows = [row for row in every if row.phase in {"train", "validation"}]
+    rows, counted = (
+        [row for row in some if row.device in devices and row.phase in {"train", "validation"}]
+        for some in (every, tables.energy_rows(counted=True))
+    )
     cell = _whole("cell_energy", _joules(every))
-    counted = [row for row in tables.energy_rows(counted=True) if row in rows]
     if time_per_epoch.tag == "estimated":
         return [
             _extended(counted, len(devices), time_per_epoch),

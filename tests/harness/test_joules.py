@@ -48,11 +48,12 @@ def test_an_epoch_costs_its_training_and_validation_and_profiled_ones_do_not_cou
 
 def test_a_device_lost_in_the_middle_leaves_the_epochs_before_it_and_no_total(tmp_path: Path) -> None:
     lost = [*KNOWN[:3], row("train", 3, None), *KNOWN[4:6], row("validation", 3, None)]
-    found = metrics(tables(tmp_path, *lost))
+    found = metrics(tables(tmp_path, *lost, row("calibration", 3, None), row("evaluation", 3, None)))
     assert (found["energy_per_epoch"].value, found["energy_per_epoch"].n) == (1101.0, 1)
     assert found["training_energy"].value is None
     assert found["training_energy"].reason == "2 of 7 stretches are unknown: the GPU is lost"
-    assert (found["cell_energy"].value, found["cell_energy"].reason) == (None, found["training_energy"].reason)
+    assert found["cell_energy"].value is None
+    assert found["cell_energy"].reason == "4 of 9 stretches are unknown: the GPU is lost"
 
 
 def test_a_calibration_that_is_unknown_leaves_the_training_known_and_the_cell_unknown(tmp_path: Path) -> None:
@@ -82,10 +83,11 @@ def test_a_few_measured_steps_are_extended_as_their_time_is(tmp_path: Path) -> N
 
 def test_energy_of_all_ranks_devices_is_summed_and_extended_by_the_time_of_one(tmp_path: Path) -> None:
     beside = [each._replace(device="cuda:1", energy_j=2 * each.energy_j) for each in KNOWN if each.energy_j is not None]
-    found = metrics(tables(tmp_path, *KNOWN, *beside), MEASURED, "cuda:1")
+    alone = [row("evaluation", 3, 5000.0), row("evaluation", 3, 60.0, "cuda:1")]
+    found = metrics(tables(tmp_path, *KNOWN, *beside, *alone), MEASURED, "cuda:1")
     assert found["energy_per_epoch"].value == 3 * 1102.0
     assert found["training_energy"].value == pytest.approx(3 * 4306.0)
-    assert found["cell_energy"].value == pytest.approx(3 * 4306.0)
+    assert found["cell_energy"].value == pytest.approx(3 * 4306.0 + 5060.0)
     estimated = MEASURED.model_copy(update={"tag": "estimated", "value": 1600.0})
     short = [row("train", 1, 1000.0), row("train", 1, 500.0, "cuda:1")]
     extended = metrics(tables(tmp_path, *short), estimated, "cuda:1")["energy_per_epoch"].value
