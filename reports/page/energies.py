@@ -4,6 +4,7 @@ The two kinds of row say how a number was come by in their last column: a phase'
 estimate by the method that split the phase, and what is unavailable by its reason, which is each row's own.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 from profiles.record import UNRESOLVED, CellRecord
@@ -33,6 +34,20 @@ def why_none(records: list[CellRecord], metrics: list[MetricRow]) -> list[str] |
     if any(row.energy_j is not None for row in rows) or any(row.value is not None for row in metrics):
         return None
     return [visible(found[0]) for found in _alike(row.reason for row in (*metrics, *rows))]
+
+
+def of_run(records: list[CellRecord]) -> str:
+    """Say what all that the finished cells ran drew together; unknown where that of one of them is."""
+    costs_j = [metric.value for record in records for metric in record.metrics if metric.name == "cell_energy"]
+    known_j, cells = [cost_j for cost_j in costs_j if cost_j is not None], count(len(records), "finished cell")
+    if len(known_j) < len(records):
+        return f"What all cells drew together is unknown: known of {integer(len(known_j))} of {cells}."
+    if any((record.cells_at_once or 1) > 1 and record.device == "cpu" for record in records):
+        return (
+            "What all cells drew together is unknown: several ran at once (--jobs) on one CPU, whose meter is shared."
+        )
+    unit = scale("J", math.fsum(known_j))
+    return f"All that {cells} ran drew {number(math.fsum(known_j) / unit.divisor)} {unit.label}."
 
 
 def not_known(records: list[CellRecord]) -> list[str]:

@@ -44,6 +44,7 @@ _METRICS = {
     "windows_per_second": "Throughput, windows",
     "peak_memory": "Peak memory",
     "parameters": "Trainable parameters",
+    "cell_energy": "Energy of all that the cell ran",
 }
 
 

@@ -114,6 +114,7 @@ def metrics(spec: Spec) -> tuple[Metric, ...]:
         Metric(name="parameters", value=41_900_288.0, unit="count", tag="measured"),
         Metric(name="energy_per_epoch", value=None, unit="J", tag="unavailable", reason=NO_ENERGY),
         Metric(name="training_energy", value=None, unit="J", tag="unavailable", reason=NO_ENERGY),
+        Metric(name="cell_energy", value=None, unit="J", tag="unavailable", reason=NO_ENERGY),
     ]
     return tuple(({metric.name: metric for metric in usual} | spec.values).values())
 
@@ -243,6 +244,7 @@ def metered(spec: Spec) -> Spec:
     whole = {
         "energy_per_epoch": Metric(name="energy_per_epoch", value=21e3, unit="J", n=5, spread=130.0, tag="measured"),
         "training_energy": Metric(name="training_energy", value=1.2e5, unit="J", n=1, tag="measured"),
+        "cell_energy": Metric(name="cell_energy", value=1.3e5, unit="J", n=1, tag="measured"),
     }
     return replace(
         spec,

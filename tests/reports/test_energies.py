@@ -26,7 +26,7 @@ from report_runs import (
 
 from profiles.record import CellRecord
 from reports.commands import write_report
-from reports.page.energies import not_known, phases_table, stages_table, tables, why_none
+from reports.page.energies import not_known, of_run, phases_table, stages_table, tables, why_none
 from reports.page.tables import Entry, Table, identity
 from reports.rows.metrics import energy_rows
 from reports.source.load import read_run
@@ -189,6 +189,19 @@ def test_an_energy_of_a_phase_alone_is_an_energy() -> None:
     assert why_none([record(Spec())], energy_rows([METERED])) is None
 
 
+def test_what_the_cells_drew_together_is_their_sum_and_unknown_where_one_is() -> None:
+    another = METERED.model_copy(update={"seed": 1})
+    assert of_run([METERED, another]) == "All that 2 finished cells ran drew 260.0 kJ."
+    unknown = "What all cells drew together is unknown: "
+    assert of_run([METERED, record(Spec(seed=2))]) == f"{unknown}known of 1 of 2 finished cells."
+    older = METERED.model_copy(update={"metrics": METERED.metrics[:-1]})
+    assert of_run([older]) == f"{unknown}known of 0 of 1 finished cell."
+    company = METERED.model_copy(update={"cells_at_once": 2})
+    assert of_run([company]) == "All that 1 finished cell ran drew 130.0 kJ."  # each on a GPU of its own
+    shared = company.model_copy(update={"device": "cpu"})
+    assert of_run([shared]) == f"{unknown}several ran at once (--jobs) on one CPU, whose meter is shared."
+
+
 def test_what_is_not_known_is_told_of_how_many_and_those_alike_once(build: Build, tmp_path: Path) -> None:
     page = write_report(read_run(build(metered(Spec()))), tmp_path / "report").read_text(encoding="utf-8")
     told = [
@@ -208,6 +221,8 @@ def test_the_page_names_the_files_and_shows_the_tables(written: Path) -> None:
     assert "phase_energy.csv, stage_energy.csv" in page
     for ident in ("energy", "energy-phases", "energy-train", "energy-evaluation"):
         assert f'<table id="{ident}">' in page
+    assert "Energy of all that the cell ran" in page
+    assert "All that 2 finished cells ran drew 260.0 kJ." in page
     assert ".stage-unresolved {" in page
 
 
