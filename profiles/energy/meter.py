@@ -30,10 +30,11 @@ BUSY_PCT = 5
 class Stretch:
     """A time whose energy is asked for: a phase, or as much of it as ran at once; or the idle time before the run."""
 
-    def __init__(self, start_ns: int, curves: tuple[EnergyCurve, ...], standing: Standing) -> None:
+    def __init__(self, start_ns: int, curves: tuple[EnergyCurve, ...], tally: Tally) -> None:
         self.start_ns = start_ns
         self.end_ns: int | None = None
-        self.tally = Tally(standing)
+        self.tally = tally
+        self.followed = False  # by a reading that may still tell a change before its end
         self._curves = curves
         self._starts = [curve.ask(start_ns) for curve in curves]
         self._ends: list[Moment] = []
@@ -41,6 +42,7 @@ class Stretch:
     def end(self, end_ns: int) -> None:
         """Ask for the energy at its end."""
         self.end_ns = end_ns
+        self.tally.end()
         self._ends = [curve.ask(end_ns) for curve in self._curves]
 
     def joules(self) -> Joules | None:
@@ -115,7 +117,7 @@ class DeviceMeter:
     def idle_begins(self, start_ns: int) -> None:
         """Begin to measure the idle device."""
         with self._digested():
-            self._current = self._idle = Stretch(start_ns, (self._counter, self._trapezoid), self._standing)
+            self._current = self._idle = self._begun(start_ns)
 
     def idle_ends(self, end_ns: int) -> None:
         """End it."""
@@ -132,7 +134,7 @@ class DeviceMeter:
     def phase_begins(self, phase: Phase, epoch: int, start_ns: int) -> None:
         """Begin a phase, or what is left of it after an interruption."""
         with self._digested():
-            self._current = Stretch(start_ns, (self._counter, self._trapezoid), self._standing)
+            self._current = self._begun(start_ns)
             self._current_name = phase, epoch
 
     def phase_ends(self, end_ns: int) -> None:
@@ -145,16 +147,16 @@ class DeviceMeter:
             self._current = self._current_name = None
 
     def waits(self) -> bool:
-        """Whether something has ended whose energy is not yet known."""
+        """Whether something has ended of which a reading may still tell the energy, or a doubt."""
         with self._digested():
-            idle = [self._idle] if self._idle is not None else []
-            return any(stretch.joules() is None for stretch in (*idle, *(ended for *_, ended in self._ended)))
+            idle = self._idle is not None and self._idle.joules() is None
+            return idle or any(not ended.followed or ended.joules() is None for *_, ended in self._ended)
 
     def take_settled(self) -> list[EnergyRow]:
-        """Return the phases whose energy is known by now, or known not to be; each once, in order."""
+        """Return the phases of which all is known by now, or known not to be; each once, in order."""
         rows = []
         with self._digested():
-            while self._ended and (joules := self._ended[0][2].joules()) is not None:
+            while self._ended and self._ended[0][2].followed and (joules := self._ended[0][2].joules()) is not None:
                 rows.append(self._row(*self._ended.popleft(), joules))
         return rows
 
@@ -187,6 +189,12 @@ class DeviceMeter:
         with self._digested():
             self._counter.give_up(why)
             self._trapezoid.give_up(why)
+            for *_, ended in self._ended:
+                ended.followed = True
+
+    def _begun(self, start_ns: int) -> Stretch:
+        changes, self._between = self._between, []
+        return Stretch(start_ns, (self._counter, self._trapezoid), Tally(self._standing.at(start_ns), changes))
 
     def _idle_w(self) -> float | None:
         if self._idle is None or self._idle.end_ns is None or (joules := self._idle.joules()) is None:
@@ -244,10 +252,20 @@ class DeviceMeter:
         self.why |= reading.why
         self._answers = self._answers or "device" not in reading.why
         self._known |= {name for name, value in zip(Reading._fields, reading, strict=True) if value is not None}
-        changes = self._between + self._standing.changes(reading)
+        if reading.fresh:
+            self._guard(now_ns, reading)
+
+    def _guard(self, now_ns: int, reading: Reading) -> None:
+        """Note what makes phases doubtful: of the one that runs, and of those that have ended since the last time."""
+        changes = self._standing.changes(now_ns, reading)
+        for *_, ended in self._ended:
+            if not ended.followed:
+                ended.tally.follow(reading, changes)
+                ended.followed = True
         if self._current is not None:
             self._current.tally.add(reading, changes)
-        self._between = [] if self._current is not None else changes[:CHANGES]
+        else:
+            self._between = (self._between + changes)[:CHANGES]
 
     def _observe_counter(self, move: Move) -> None:
         self._counter.counted(*move)

@@ -20,10 +20,8 @@ ROUND_NS = 950_000_000
 """Once a second, or a little less as nobody comes to the nanosecond, a round of all other questions is put; energy and
 power are asked each time. Each question makes the training let go of the interpreter for a moment."""
 
-SELDOM = 2
-SELDOM_PCIE = 10
-"""Of so many rounds one asks for limits and processes, which change seldom, and for traffic, which the driver counts
-for 20 ms, twice, while the asking thread waits."""
+SELDOM = 10
+"""Of so many rounds one asks for traffic, which the driver counts for 20 ms, twice, while the asking thread waits."""
 
 SHARED = "the board is cut into MIG instances, and NVML tells it of the whole board only"
 
@@ -54,9 +52,24 @@ _THROTTLES = {
 }
 """Reasons that make a device slower than it was set to be; being idle, or set to a clock, is none."""
 
+_POLICIES = {
+    pynvml.NVML_FI_DEV_PERF_POLICY_POWER: "power",
+    pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL: "thermal",
+    pynvml.NVML_FI_DEV_PERF_POLICY_BOARD_LIMIT: "board_limit",
+    pynvml.NVML_FI_DEV_PERF_POLICY_RELIABILITY: "reliability",
+}
+"""What the board counts the time of in which it was slowed down, and how the reasons for it begin."""
+
 
 class _UnusableError(Exception):
     """An answer came but is none."""
+
+
+def _told(field: Any) -> Any:  # noqa: ANN401 - the driver's own structures
+    """Return the value of a field; each of those asked for together may fail alone."""
+    if field.nvmlReturn != pynvml.NVML_SUCCESS:
+        raise pynvml.NVMLError(field.nvmlReturn)
+    return field.value
 
 
 class NvmlBoard:
@@ -94,11 +107,12 @@ class NvmlBoard:
             ("sm_clock_mhz", 1, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_SM),)),
             ("memory_clock_mhz", 1, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM),)),
             ("throttle", 1, (self._throttle, self._throttle_old)),
-            ("power_limit_w", SELDOM, (self._enforced_limit_w, self._set_limit_w)),
-            ("clock_limit_mhz", SELDOM, (self._application_mhz, self._highest_mhz)),
-            ("pcie_rx_bytes_per_s", SELDOM_PCIE, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_RX_BYTES),)),
-            ("pcie_tx_bytes_per_s", SELDOM_PCIE, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_TX_BYTES),)),
-            ("foreign_processes", SELDOM, (self._foreign_processes,)),
+            ("slowed_ns", 1, (self._slowed_ns,)),
+            ("power_limit_w", 1, (self._enforced_limit_w, self._set_limit_w)),
+            ("clock_limit_mhz", 1, (self._application_mhz, self._highest_mhz)),
+            ("pcie_rx_bytes_per_s", SELDOM, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_RX_BYTES),)),
+            ("pcie_tx_bytes_per_s", SELDOM, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_TX_BYTES),)),
+            ("foreign_processes", 1, (self._foreign_processes,)),
         )
 
     def read(self, now_ns: int) -> Reading:
@@ -194,24 +208,19 @@ class NvmlBoard:
         return energy_j, power_w, source
 
     def _energy_and_power(self) -> tuple[float, float, PowerSource]:
-        energy, power = self._fields(pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, pynvml.NVML_FI_DEV_POWER_INSTANT)
-        return energy.ullVal / 1000, self._plausible_w(power.uiVal), "instant"
-
-    def _fields(self, *fields: int) -> list[Any]:
         self._refuse_shared()
-        told = pynvml.nvmlDeviceGetFieldValues(self._board, fields)
-        for field in told:
-            if field.nvmlReturn != pynvml.NVML_SUCCESS:
-                raise pynvml.NVMLError(field.nvmlReturn)
-        return [field.value for field in told]
+        fields = (pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, pynvml.NVML_FI_DEV_POWER_INSTANT)
+        energy, power = pynvml.nvmlDeviceGetFieldValues(self._board, fields)
+        return _told(energy).ullVal / 1000, self._plausible_w(_told(power).uiVal), "instant"
 
     def _counter_j(self) -> float:
         self._refuse_shared()
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._board)) / 1000
 
     def _instant_w(self) -> tuple[float, PowerSource]:
-        (power,) = self._fields(pynvml.NVML_FI_DEV_POWER_INSTANT)
-        return self._plausible_w(power.uiVal), "instant"
+        self._refuse_shared()
+        (power,) = pynvml.nvmlDeviceGetFieldValues(self._board, (pynvml.NVML_FI_DEV_POWER_INSTANT,))
+        return self._plausible_w(_told(power).uiVal), "instant"
 
     def _usage_w(self) -> tuple[float, PowerSource]:
         self._refuse_shared()
@@ -256,6 +265,13 @@ class NvmlBoard:
 
     def _throttle_old(self) -> tuple[str, ...]:
         return self._slowed(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._board))
+
+    def _slowed_ns(self) -> dict[str, int]:
+        """Return for how long the board was slowed down so far, by each policy of which it counts that."""
+        fields = pynvml.nvmlDeviceGetFieldValues(self._board, tuple(_POLICIES))
+        told = dict(zip(_POLICIES.values(), fields, strict=True))
+        counted = {why: field for why, field in told.items() if field.nvmlReturn == pynvml.NVML_SUCCESS}
+        return {why: int(_told(field).ullVal) for why, field in (counted or told).items()}
 
     def _slowed(self, reasons: int) -> tuple[str, ...]:
         """Return what slows the device down; note whether a set clock does, which shows where nothing else does."""

@@ -10,7 +10,8 @@ class Reading(NamedTuple):
     """A device's answers, in the units and under the names of `TelemetryRow`; what is absent is unknown, never 0.
 
     `throttle` holds what slows the device down, and is empty where nothing does; `clock_set` says whether a clock that
-    was set held the device's own down, when it was last neither idle nor throttled. `fresh` says that all but energy
+    was set held the device's own down, when it was last neither idle nor throttled; `slowed_ns` counts for how long
+    the device has been slowed down so far, and why, as far as it counts. `fresh` says that all but energy
     and power was asked for this reading and is not the answer of an earlier one. `why` says, per column, why it is
     unknown; a column that is absent from both was not asked this time.
     """
@@ -30,6 +31,7 @@ class Reading(NamedTuple):
     pcie_tx_bytes_per_s: float | None = None
     foreign_processes: int | None = None
     clock_set: bool | None = None
+    slowed_ns: Mapping[str, int] | None = None
     fresh: bool = True
     why: Mapping[str, str] = {}
 

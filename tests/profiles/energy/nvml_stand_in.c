@@ -9,12 +9,18 @@
      garbage=0             whether every power read is 4294967 W instead
      counter_ms=100        how often the energy counter moves; 0: there is none
      capability=9.0        the compute capability
-     utilization=50  throttle=0 (bits; 4:S:2: others from second S on)  pids=1,2,...
+     utilization=50  throttle=0 (bits; 4:S:2: others from second S on)
+     pids=1,own,...:S:own  processes on the board, and those from second S on
+     slowed=75:0:0         FIELD:S:MS: the counter of this field (74: power, 75: thermal), the only one that there is,
+                           rises from second S on for MS milliseconds
      limit_w=300:S:200     the enforced power limit, and another from second S on
-     clock_mhz=2100:S:1500 the highest clock, likewise
-     mig=0                 whether the board is cut into instances; mig_told=0: it does not say so when asked
+     clock_mhz=2100:S:1500 the highest clock, likewise; set_mhz: that of applications, which else is not known
+     mig=0                 whether the board is cut into instances, found as such (1), or as their board (2)
+     mig_told=1            0: it does not say so when asked
+     fail=FUNCTION:N       the N-th call of this function fails in passing
      lost_after=N          calls that are answered before the board is lost; hang_after=N: before a call hangs
      back_after=N          calls after which a lost board answers again
+     container=1           not all processes are seen (`boards.py` itself plays this)
      driver=1              0: there is no driver
      init_fails=0          how many attempts to open the library fail before one succeeds
      init_ms=0             how long the library takes to open
@@ -111,14 +117,24 @@ static void spin_us(double us) {
     while ((t.tv_sec - start.tv_sec) * 1e6 + (t.tv_nsec - start.tv_nsec) / 1e3 < us);
 }
 
-static int called(void) {
+static int fails(const char *function) {
+    static int times;
+    char name[64];
+    int nth;
+    const char *text = script("fail");
+    return text && sscanf(text, "%63[^:]:%d", name, &nth) == 2 && !strcmp(name, function) && ++times == nth;
+}
+
+static int called_as(const char *function) {
     double us = number("call_us", 0), lost = number("lost_after", -1), hang = number("hang_after", -1);
     double back = number("back_after", 1e18);
     calls++;
     if (us) spin_us(us);
     while (hang >= 0 && calls > hang) sleep(1);
+    if (fails(function)) return UNKNOWN;
     return lost >= 0 && calls > lost && calls <= back ? GPU_IS_LOST : SUCCESS;
 }
+#define called() called_as(__func__)
 
 #define ANSWER(what) do { int e = called(); if (e) return e; what; return SUCCESS; } while (0)
 
@@ -154,7 +170,7 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, device **handle) {
     int index;
     int of_instance = sscanf(uuid, "MIG-stand-in-%d", &index) == 1;
     if (!of_instance && sscanf(uuid, "GPU-stand-in-%d", &index) != 1) return NOT_FOUND;
-    if (index >= number("boards", 1) || of_instance != (number("mig", 0) != 0)) return NOT_FOUND;
+    if (index >= number("boards", 1) || of_instance != (number("mig", 0) == 1)) return NOT_FOUND;
     *handle = of_instance ? &instances[index] : &boards[index];
     return SUCCESS;
 }
@@ -191,6 +207,15 @@ int nvmlDeviceGetPowerUsage(device *d, unsigned *mw) {
     ANSWER(*mw = power_mw());
 }
 #ifndef OLD_DRIVER
+static int slows(unsigned field, unsigned long long *ns) {
+    unsigned which = 0;
+    double from = 0, ms = 0, past_ms;
+    const char *text = script("slowed");
+    if (sscanf(text ? text : "75:0:0", "%u:%lf:%lf", &which, &from, &ms) != 3 || which != field) return 0;
+    past_ms = (since_s(now_ns()) - from) * 1000;
+    *ns = 5000000 + (past_ms < 0 ? 0 : past_ms < ms ? past_ms : ms) * 1e6;
+    return 1;
+}
 typedef struct {
     unsigned field, scope; int64_t at, latency; int type, result;
     union { unsigned u; double d; unsigned long long ull; } value;
@@ -200,7 +225,8 @@ int nvmlDeviceGetFieldValues(device *d, int count, field *values) {
     for (int i = 0; !e && i < count; i++) {
         int energy = values[i].field == 83 && number("counter_ms", 100);
         int power = values[i].field == 186 && number("instant", 1);
-        values[i].result = (energy || power) && !d->instance ? SUCCESS : NOT_SUPPORTED;
+        int slowed = slows(values[i].field, &values[i].value.ull);
+        values[i].result = slowed || ((energy || power) && !d->instance) ? SUCCESS : NOT_SUPPORTED;
         if (energy) values[i].value.ull = counter_mj();
         if (power) values[i].value.u = power_mw();
     }
@@ -231,7 +257,11 @@ int nvmlDeviceGetMaxClockInfo(device *d, int kind, unsigned *mhz) {
     (void)d, (void)kind;
     ANSWER(*mhz = limit("clock_mhz", 2100));
 }
-int nvmlDeviceGetApplicationsClock(device *d, int kind, unsigned *mhz) { (void)d, (void)kind, (void)mhz; return NOT_SUPPORTED; }
+int nvmlDeviceGetApplicationsClock(device *d, int kind, unsigned *mhz) {
+    (void)d, (void)kind;
+    if (!script("set_mhz")) return NOT_SUPPORTED;
+    ANSWER(*mhz = limit("set_mhz", 0));
+}
 int nvmlDeviceGetEnforcedPowerLimit(device *d, unsigned *mw) {
     (void)d;
     ANSWER(*mw = limit("limit_w", 300) * 1000);
@@ -242,12 +272,14 @@ int nvmlDeviceGetPcieThroughput(device *d, int way, unsigned *kb) { (void)d, (vo
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu, compute; } process;
 int nvmlDeviceGetComputeRunningProcesses_v3(device *d, unsigned *count, process *list) {
     unsigned found = 0;
-    char text[128] = "";
+    char first[128] = "", then[128] = "", *text = first;
+    double from = 1e18;
     const char *pids = script("pids");
     int e = called();
     (void)d;
     if (e) return e;
-    if (pids) strcpy(text, pids);
+    if (pids) sscanf(pids, "%127[^:]:%lf:%127s", first, &from, then);
+    if (since_s(now_ns()) >= from) text = then;
     for (char *at = strtok(text, ","); at; at = strtok(NULL, ","), found++)
         if (list && found < *count)
             list[found] = (process){!strcmp(at, "own") ? (unsigned)getpid() : (unsigned)atoi(at), 1 << 30, 0, 0};

@@ -11,9 +11,12 @@ import pynvml
 import pytest
 
 from profiles.energy import nvml, processes
+from profiles.energy.meter import DeviceMeter
+from profiles.energy.readings import Reading
 from profiles.record import TelemetryRow
 from tests.profiles.energy.conftest import Play
 
+S = 1_000_000_000
 RAMP_J = 100 * (15.678 - 3.234) + 200 / 20 / 2 * (15.678**2 - 3.234**2)  # from 100 W to 300 W in 20 s
 
 
@@ -45,10 +48,10 @@ def test_the_counters_period_is_found(play: Play, counter_ms: int) -> None:
     assert played["polls"] < 31 * (10 + 5 * 1000 / counter_ms) + 500  # it is not simply watched all the time
 
 
-def test_a_waking_is_one_call_and_all_other_questions_nine_a_second(play: Play) -> None:
-    first, second = (play("clock=virtual power=150", "phases", 4, end_s) for end_s in (10, 110))
+def test_a_waking_is_one_call_and_all_other_questions_twelve_a_second(play: Play) -> None:
+    first, second = (play("clock=virtual power=150 pids=own", "phases", 4, end_s) for end_s in (10, 110))
     calls, polls = second["calls"] - first["calls"], second["polls"] - first["polls"]
-    assert calls < polls + 100 * 9
+    assert calls < polls + 100 * 12
 
 
 def test_what_kind_of_power_it_is_is_recorded(play: Play, tmp_path: Path) -> None:
@@ -207,10 +210,19 @@ def test_what_cannot_be_known_is_unavailable_with_its_reason_and_never_0(
     assert reason.partition("; ")[0] in table["unavailable"][0]
 
 
-def test_a_garbled_power_does_not_touch_the_counter(play: Play) -> None:
-    (row,) = play("clock=virtual power=150 garbage=1", "phases", 2, 12)["rows"]
+@pytest.mark.parametrize("counter_ms", [60, 100, 250])
+def test_a_garbled_power_does_not_touch_the_counter_which_tells_power_where_it_moves(
+    play: Play, tmp_path: Path, counter_ms: int
+) -> None:
+    (row,) = play(f"clock=virtual power=150 garbage=1 counter_ms={counter_ms}", "phases", 2, 12)["rows"]
     assert row["method"] == "counter"
     assert row["energy_j"] == pytest.approx(1500, abs=row["error_j"])
+    table = pd.read_csv(tmp_path / "telemetry.csv")
+    moved = table["energy_j"].diff().gt(0)
+    assert table["power_w"].notna().equals(moved & (moved.cumsum() > 1))
+    assert table["power_w"].dropna().gt(0).all()
+    assert table["power_w"].mean() == pytest.approx(150, rel=0.05)
+    assert set(table["power_source"].dropna()) == {"counter"}
 
 
 def test_an_instance_tells_its_memory_and_its_boards_clocks(play: Play, tmp_path: Path) -> None:
@@ -240,7 +252,7 @@ def test_each_board_has_its_own_rows(play: Play, tmp_path: Path) -> None:
 def test_throttling_strangers_and_a_changed_limit_are_caveats_of_the_phases_they_touch(play: Play) -> None:
     (row,) = play("clock=virtual throttle=8 pids=own,77,78 limit_w=300:7:250", "phases", 5, 10)["rows"]
     assert row["caveats"].split("; ") == [
-        "throttled (hardware_slowdown) in 6 of 6 readings",
+        "throttled (hardware_slowdown) in 5 of 5 readings",
         "2 foreign process(es) on the device",
         "power limit changed from 300 W to 250 W",
     ]
@@ -256,7 +268,7 @@ def test_throttling_strangers_and_a_changed_limit_are_caveats_of_the_phases_they
         ("0:7:2", "clock limit changed: a set clock holds"),
         ("2:7:0", "clock limit changed: a set clock no longer holds"),
         ("2:7:1", ""),  # idle: whether a set clock would hold it does not show
-        ("2:7:6", "throttled (power_cap) in 3 of 6 readings"),
+        ("2:7:6", "throttled (power_cap) in 3 of 5 readings"),
     ],
 )
 def test_a_clock_that_is_set_in_the_middle_is_a_changed_limit(play: Play, throttle: str, caveats: str) -> None:
@@ -264,9 +276,64 @@ def test_a_clock_that_is_set_in_the_middle_is_a_changed_limit(play: Play, thrott
     assert row["caveats"] == caveats
 
 
+def test_a_change_between_two_readings_is_told_of_both_phases_that_it_may_have_touched(play: Play) -> None:
+    for change_s in (6.1, 6.5, 6.9, 7.1, 7.5):
+        script = f"clock=virtual limit_w=300:{change_s}:250 pids=own:{change_s}:own,77"
+        first, second = play(script, "phases", 5, 7, 7, 9)["rows"]
+        print(change_s, first["caveats"], second["caveats"], sep="; ")
+        if change_s < 7:
+            assert "power limit changed from 300 W to 250 W" in first["caveats"]
+            assert "1 foreign process(es) on the device" in first["caveats"]
+        assert "1 foreign process(es) on the device" in second["caveats"]
+        assert ("around its end" in first["caveats"]) == ("changed" in second["caveats"])
+
+
+def test_throttling_before_a_phase_is_none_of_a_phase_that_has_readings_of_its_own(play: Play) -> None:
+    capped, after = play("clock=virtual throttle=4:7:0 pids=own", "phases", 5, 7, 7, 10)["rows"]
+    assert "throttled (power_cap) in 2 of 2 readings" in capped["caveats"]
+    assert after["caveats"] == ""
+
+
 def test_throttling_is_a_caveat_also_of_a_phase_in_which_nobody_asked(play: Play) -> None:
     (row,) = play("clock=virtual throttle=8 pids=own", "phases", 5.2, 5.25)["rows"]
     assert row["caveats"] == "throttled (hardware_slowdown) in 1 of 1 readings"
+
+
+def test_what_a_silent_driver_told_last_is_of_no_later_phase() -> None:
+    meter = DeviceMeter("cuda:0", S)
+    meter.sampled(S, Reading(power_w=1.0, throttle=("power_cap",), foreign_processes=1))
+    for start_s in (2, 5):
+        meter.phase_begins("train", start_s, start_s * S)
+        meter.phase_ends(start_s * S + S // 2)
+    meter.give_up("the driver did not answer in time")
+    soon, late = meter.take_settled()
+    assert soon.caveats == "throttled (power_cap) in 1 of 1 readings; 1 foreign process(es) on the device"
+    assert late.caveats == ""
+
+
+@pytest.mark.parametrize(
+    ("ms", "caveats"),
+    [
+        (400, "slowed (thermal) between readings"),
+        (0, ""),
+    ],
+)
+def test_throttling_that_no_reading_meets_is_told_by_what_the_board_counts(play: Play, ms: int, caveats: str) -> None:
+    before, row, after = play(f"clock=virtual slowed=75:7.3:{ms} pids=own", "phases", 3, 5, 5, 10, 10, 12)["rows"]
+    assert (before["caveats"], row["caveats"], after["caveats"]) == ("", caveats, "")
+
+
+def test_throttling_that_a_reading_meets_is_told_once(play: Play) -> None:
+    (row,) = play("clock=virtual slowed=75:0:1e6 throttle=64 pids=own", "phases", 5, 10)["rows"]
+    assert row["caveats"] == "throttled (thermal_hardware) in 5 of 5 readings"
+    (row,) = play("clock=virtual slowed=75:0:1e6 throttle=4 pids=own", "phases", 5, 10)["rows"]
+    assert row["caveats"] == "throttled (power_cap) in 5 of 5 readings; slowed (thermal) between readings"
+
+
+def test_a_board_that_counts_no_slowing_says_so_and_answers_the_rest(play: Play) -> None:
+    played = play("clock=virtual power=150 slowed=0:0:0 pids=own", "phases", 5, 10)
+    assert played["caveats"] == ["cuda:0: slowed_ns unavailable (NVML: Not Supported)"]
+    assert played["rows"][0]["caveats"] == ""
 
 
 def test_a_driver_that_fails_in_passing_is_asked_again(play: Play) -> None:
@@ -309,6 +376,15 @@ def test_a_container_that_shows_no_stranger_is_not_guarded_against_one(monkeypat
     monkeypatch.setattr(pynvml, listed, lambda _: [])
     with pytest.raises(nvml._UnusableError, match="processes outside this container are not seen"):
         nvml.NvmlBoard("cuda:0", "0")._foreign_processes()
+
+
+def test_a_stranger_that_leaves_taints_no_phase_after_it(play: Play) -> None:
+    script = "clock=virtual pids=own,77:7.5:own container=1"
+    first, second, third = play(script, "phases", 5, 7, 7, 9, 10, 12)["rows"]
+    unseen = "not guarded against: foreign processes (processes outside this container are not seen)"
+    assert first["caveats"] == "1 foreign process(es) on the device"
+    assert second["caveats"].split("; ") == ["1 foreign process(es) on the device around its beginning", unseen]
+    assert third["caveats"] == unseen
 
 
 def test_a_stranger_is_a_caveat_also_of_a_phase_in_which_nobody_asked(play: Play) -> None:
