@@ -171,7 +171,10 @@ class NvmlBoard:
         self._board, self._handle = board, instance
 
     def _ask(self, column: str, *questions: Callable[[], T]) -> T | None:
-        """Put the first of *questions* that the board answers; where none is, note why *column* is unknown."""
+        """Put the first of *questions* that the board knows; where it does not answer, note why *column* is unknown.
+
+        A failure in passing is no reason to put the next: its answer may be something else, such as another limit.
+        """
         why = self._why.get(column, "")
         for place, question in enumerate(questions):
             if (column, place) in self._refused:
@@ -182,8 +185,9 @@ class NvmlBoard:
                 why = str(error)
             except pynvml.NVMLError as error:
                 why = f"NVML: {error}"
-                if error.value in _NEVER:
-                    self._refused.add((column, place))
+                if error.value not in _NEVER:
+                    break
+                self._refused.add((column, place))
             else:
                 if column in self._why:
                     self._why = {name: reason for name, reason in self._why.items() if name != column}

@@ -336,6 +336,30 @@ def test_a_board_that_counts_no_slowing_says_so_and_answers_the_rest(play: Play)
     assert played["rows"][0]["caveats"] == ""
 
 
+@pytest.mark.parametrize("set_mhz", ["", "set_mhz=1400"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        "nvmlDeviceGetApplicationsClock",
+        "nvmlDeviceGetEnforcedPowerLimit",
+        "nvmlDeviceGetMaxClockInfo",
+    ],
+)
+def test_a_question_that_fails_once_is_no_change_of_a_limit(play: Play, function: str, set_mhz: str) -> None:
+    played = play(f"clock=virtual limit_w=250 {set_mhz} fail={function}:6 pids=own", "phases", 3, 10)
+    (row,) = played["rows"]
+    assert row["caveats"] == ""
+    assert ("unavailable at times (NVML: Unknown Error)" in " ".join(played["caveats"])) == (
+        {"nvmlDeviceGetApplicationsClock": bool(set_mhz), "nvmlDeviceGetMaxClockInfo": not set_mhz}.get(function, True)
+    )
+
+
+def test_a_clock_that_applications_are_set_to_is_the_limit(play: Play, tmp_path: Path) -> None:
+    (row,) = play("clock=virtual set_mhz=1400:7:1200 pids=own", "phases", 5, 10)["rows"]
+    assert row["caveats"] == "clock limit changed from 1400 MHz to 1200 MHz"
+    assert pd.read_csv(tmp_path / "telemetry.csv")["clock_limit_mhz"].iloc[0] == 1400
+
+
 def test_a_driver_that_fails_in_passing_is_asked_again(play: Play) -> None:
     played = play("clock=virtual power=150 init_fails=4", "phases", 1, 2, 10, 20)
     lost, known = played["rows"]
