@@ -200,6 +200,12 @@ class NvmlBoard:
         if self._shared:
             raise _UnusableError(self._shared)
 
+    def _own(self) -> Any:  # noqa: ANN401 - the driver's own handle
+        """Return the handle of the device alone: of an instance, never that of the whole board."""
+        if self._handle is self._board:
+            self._refuse_shared()
+        return self._handle
+
     def _meter(self) -> tuple[float | None, float | None, PowerSource | None]:
         """Ask for energy and power: in one call where the board can, from the first failure on one by one."""
         if self._together:
@@ -247,13 +253,13 @@ class NvmlBoard:
         return power_w
 
     def _utilization_pct(self) -> float:
-        return float(pynvml.nvmlDeviceGetUtilizationRates(self._handle).gpu)
+        return float(pynvml.nvmlDeviceGetUtilizationRates(self._own()).gpu)
 
     def _memory_v2_bytes(self) -> int:
-        return int(pynvml.nvmlDeviceGetMemoryInfo(self._handle, version=pynvml.nvmlMemory_v2).used)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(self._own(), version=pynvml.nvmlMemory_v2).used)
 
     def _memory_bytes(self) -> int:
-        return int(pynvml.nvmlDeviceGetMemoryInfo(self._handle).used)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(self._own()).used)
 
     def _temperature_c(self) -> float:
         return float(pynvml.nvmlDeviceGetTemperatureV(self._board, pynvml.NVML_TEMPERATURE_GPU))
@@ -303,7 +309,7 @@ class NvmlBoard:
 
     def _foreign_processes(self) -> int:
         """Count the processes on the device that are not ours; see `foreign`."""
-        found = foreign({process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle)})
+        found = foreign({process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self._own())})
         if found is None:
             raise _UnusableError(UNSEEN)
         return found

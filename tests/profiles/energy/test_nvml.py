@@ -192,6 +192,8 @@ def test_a_driver_that_hangs_holds_up_nothing_for_long(play: Play, calls: int) -
         ("boards=0", "new", "NVML: Not Found"),
         ("mig=1 mig_told=0", "new", "the board is cut into MIG instances, and NVML tells it of the whole board only"),
         ("mig=1", "new", "the board is cut into MIG instances, and NVML tells it of the whole board only"),
+        ("mig=2", "new", "the board is cut into MIG instances, and NVML tells it of the whole board only"),
+        ("mig=2 mig_told=0", "new", "NVML: Unknown Error"),
         ("counter_ms=0 garbage=1", "new", "NVML: Not Supported; the board says 4.29497e+06 W, which is not within 0"),
     ],
 )
@@ -230,6 +232,18 @@ def test_an_instance_tells_its_memory_and_its_boards_clocks(play: Play, tmp_path
     first = pd.read_csv(tmp_path / "telemetry.csv").iloc[0]
     assert first["memory_bytes"] == 7 << 30
     assert first["sm_clock_mhz"] == 1700
+
+
+def test_an_instance_found_as_its_board_is_not_charged_the_boards_memory_load_or_processes(
+    play: Play, tmp_path: Path
+) -> None:
+    (row,) = play("clock=virtual mig=2 pids=77", "phases", 5, 10)["rows"]
+    table = pd.read_csv(tmp_path / "telemetry.csv")
+    for column in ("energy_j", "power_w", "memory_bytes", "utilization_pct", "foreign_processes"):
+        assert table[column].isna().all(), column
+    assert set(table["sm_clock_mhz"]) == {1700}
+    assert row["energy_j"] is None
+    assert row["caveats"].startswith("not guarded against: foreign processes (the board is cut into MIG instances")
 
 
 @pytest.mark.parametrize("init_ms", [0, 400])
