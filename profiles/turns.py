@@ -64,7 +64,7 @@ def settle(
     Args:
         step: waits for a batch, and works.
         drop: waits for a batch, and does not work.
-        loading_ns: what the first batch took to come; 0 where nobody loads.
+        loading_ns: what a batch takes a worker; 0 where nobody loads.
         workers: who load, batches in turn.
         idle: waits for so many seconds.
         clock_ns: what *loading_ns* was measured by.

@@ -32,7 +32,7 @@ class Parts(NamedTuple):
     """What a training step works with.
 
     *stop_loading* ends whoever works ahead of *deliveries*; *update* is the optimizer's part of the step. *loading_ns*
-    is what the first delivery took to come.
+    is what a delivery takes a worker.
     """
 
     model: InpaintingTransformer
@@ -125,7 +125,8 @@ class Subject:
         self._form = Form(config.image_side(cell.category), config.model.patch_side, config.model.window_side)
         self._models: Models = {} if models is None else models
         self._images: dict[object, Images] = {}
-        self._windows = self._drawn(1 + extent.warm + extent.timed + most_settling(config.data.workers))
+        workers = config.data.workers
+        self._windows = self._drawn(1 + workers + extent.warm + extent.timed + most_settling(workers))
 
     def way(self, pipeline: Pipeline, removal: Removal = nothing_removed) -> Opened:
         """Return the step by *pipeline*, less what *removal* takes away."""
@@ -153,7 +154,7 @@ class Subject:
         ):
             optimizer = pipeline.optimizer(model.parameters(), self.config.training.learning_rate)
             loss, update = self.loss(pipeline), partial(_update, optimizer)
-            begun, loading_ns = _begun(deliveries)
+            begun, loading_ns = _begun(deliveries, self.config.data.workers)
             whole = Parts(model, begun, deliveries.close, pipeline.cut, loss, update, loading_ns)
             with removal(whole) as parts:
                 step = partial(take, parts)
@@ -202,10 +203,15 @@ class Subject:
         return windows.select(slice(count))
 
 
-def _begun(deliveries: Iterator[Loaded]) -> tuple[Iterator[Loaded], int]:
-    """Wait for the first delivery; return them all, and how long that took, in nanoseconds."""
-    began_ns = perf_counter_ns()
+def _begun(deliveries: Iterator[Loaded], workers: int) -> tuple[Iterator[Loaded], int]:
+    """Return deliveries that have begun, and what one of them takes a worker, in nanoseconds.
+
+    That is from the first to the one behind the first of every worker: before the first, workers are started.
+    """
     first = next(deliveries)
+    began_ns = perf_counter_ns()
+    for _ in range(workers):
+        first = next(deliveries)
     return chain([first], deliveries), perf_counter_ns() - began_ns
 
 
