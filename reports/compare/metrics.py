@@ -14,7 +14,8 @@ metric that each cell tells once, as a score, is judged over all cells together,
 What is worse and could not be decided so is `suspected`: a score or a memory beyond the threshold in half of the cells
 or more, and so what samples show to be worse; what a busy machine moves too in all of them. Of a time or an energy told
 once an interval over cells says no more either, for all of them were measured by one machine in one run. A machine that
-was slower during the whole of one run looks like a slower program; only further runs tell one from the other.
+was slower during the whole of one run looks like a slower program; only further runs tell one from the other. How often
+that is wrong: `docs/decisions/report-statistics.md`.
 """
 
 import math
