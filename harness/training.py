@@ -555,13 +555,13 @@ class Trainer:
 
     def _next(self, deliveries: Iterator[Loaded]) -> Batch | None:
         """Cut the next batch, if there is one; what it was cut out of is given back in the stage that cuts."""
+        loaded = next(deliveries, None)
+        if loaded is None:
+            return None
+        batch = self._pipeline.cut(loaded)
         with stage("patching"):
-            loaded = next(deliveries, None)
-            if loaded is None:
-                return None
-            batch = self._pipeline.cut(loaded)
             del loaded
-            return batch
+        return batch
 
     def _stopping_rule(self) -> StoppedBy | None:
         if self._config.measured_steps is not None:
