@@ -34,7 +34,9 @@ def linear_attention(q_bthe: Tensor, k_bthe: Tensor, v_bthe: Tensor) -> Tensor:
     return (fused_linear_attention if fused_wins(q_bthe) else eager_linear_attention)(q_bthe, k_bthe, v_bthe)
 
 
-WIDEST, WIDTH_OF_TOKENS = 256, 8
+WIDEST = {torch.float32: (256, 8), torch.bfloat16: (128, 4)}
+"""How wide a head may be for the program in C, and how many times as wide as it has tokens: in bfloat16 torch's own
+products are faster than in float32, and the program's are not."""
 
 
 def compiled_wins(q_bthe: Tensor) -> bool:
@@ -44,15 +46,19 @@ def compiled_wins(q_bthe: Tensor) -> bool:
     torch's own products, which are T x T where that is less.
     """
     tokens, width = q_bthe.shape[1], q_bthe.shape[-1]
-    return width <= min(WIDEST, WIDTH_OF_TOKENS * tokens)
+    widest, width_of_tokens = WIDEST[q_bthe.dtype]
+    return width <= min(widest, width_of_tokens * tokens)
 
 
 def fused_wins(q_bthe: Tensor) -> bool:
     """Say whether the fused program was measured to be faster than the eager one for such queries, both directions.
 
-    It was on CPUs in float32; `torch.compile` fuses the other one itself.
+    It was on CPUs, of bfloat16 for wide heads and few tokens alone; `torch.compile` fuses the other one itself.
     """
-    return q_bthe.device.type == "cpu" and q_bthe.dtype == torch.float32 and not torch.compiler.is_compiling()
+    if q_bthe.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    tokens, width = q_bthe.shape[1], q_bthe.shape[-1]
+    return q_bthe.dtype == torch.float32 or (q_bthe.dtype == torch.bfloat16 and width > min(64, 2 * tokens))
 
 
 class LinearAttention(nn.Module):

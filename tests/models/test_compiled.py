@@ -205,8 +205,17 @@ def test_keys_and_values_of_another_shape_are_refused_and_not_read_past_their_en
         compiled_linear_attention(q_bthe.bfloat16(), q_bthe, q_bthe)
 
 
-@pytest.mark.parametrize(("tokens", "width", "wins"), [
-    (49, 16, True), (49, 64, True), (49, 256, True), (49, 512, False), (9, 64, True), (9, 128, False)
+@pytest.mark.parametrize(("tokens", "width", "node"), [
+    (49, 64, "Compiled"), (49, 256, "Compiled"), (49, 512, "Fused"), (9, 64, "Compiled"), (9, 128, "Fused")
 ])  # fmt: skip
-def test_few_wide_heads_and_few_tokens_are_left_to_torch(tokens: int, width: int, wins: bool) -> None:  # noqa: FBT001
-    assert linear.compiled_wins(torch.empty(1, tokens, 1, width)) == wins
+def test_few_wide_heads_and_few_tokens_are_left_to_torch(tokens: int, width: int, node: str) -> None:
+    assert node in type(linear_attention(*inputs(1, tokens, 1, width)).grad_fn).__name__
+
+
+@pytest.mark.parametrize(("tokens", "width", "node"), [
+    (49, 64, "Compiled"), (49, 128, "Compiled"), (256, 128, "Compiled"), (16, 64, "Compiled"),
+    (49, 256, "Fused"), (256, 256, "Fused"), (25, 128, "Fused"), (9, 64, "Fused"),
+])  # fmt: skip
+def test_in_bfloat16_so_are_heads_of_half_the_width_and_twice_the_tokens(tokens: int, width: int, node: str) -> None:
+    given = [x.detach().bfloat16().requires_grad_() for x in inputs(1, tokens, 1, width)]
+    assert node in type(linear_attention(*given).grad_fn).__name__

@@ -49,7 +49,7 @@ def results(kernel: linear.Kernel, given: list[Tensor], gradient: Tensor) -> lis
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("tokens", "width"), [(49, 64), (64, 64), (100, 64)])
+@pytest.mark.parametrize(("tokens", "width"), [(49, 64), (64, 64), (100, 64), (16, 128), (150, 128)])
 def test_it_rounds_no_worse_than_the_eager_one(dtype: torch.dtype, tokens: int, width: int) -> None:
     given = inputs(tokens, width, dtype=dtype)
     gradient = torch.randn(given[0].shape, dtype=dtype)
@@ -116,6 +116,9 @@ def test_ours_is_the_fused_one_where_it_was_measured_to_win(monkeypatch: pytest.
     assert fused_wins(torch.empty(1, 49, 8, 64))
     assert not fused_wins(torch.empty(1, 49, 8, 64, device="meta"))
     assert not fused_wins(torch.empty(1, 49, 8, 64, dtype=torch.float64))
+    in_bfloat16 = {(49, 64): False, (256, 64): False, (25, 64): True, (49, 128): True, (256, 128): True}
+    for (tokens, width), wins in in_bfloat16.items():
+        assert fused_wins(torch.empty(1, tokens, 8, width, dtype=torch.bfloat16)) == wins
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert not fused_wins(torch.empty(1, 49, 8, 64))
 
