@@ -80,8 +80,9 @@ class Tally:
         if reading.throttle is not None:
             self._readings += 1
             self._throttles.update(reading.throttle)
-        slowed_ns, self._slowed_ns = self._slowed_ns, reading.slowed_ns or {}
-        self._slowed |= {why for why, for_ns in self._slowed_ns.items() if for_ns > slowed_ns.get(why, for_ns)}
+        if reading.slowed_ns is not None:
+            before_ns, self._slowed_ns = self._slowed_ns, reading.slowed_ns
+            self._slowed |= {why for why, ns in self._slowed_ns.items() if ns > before_ns.get(why, ns)}
         self._foreign = max(self._foreign, reading.foreign_processes or 0)
         if reading.utilization_pct is not None:
             self._utilizations += 1
