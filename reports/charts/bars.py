@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from profiles.record import CellRecord, StageTotal
@@ -106,19 +107,24 @@ def _told(total: StageTotal, numbers: str) -> str:
 
 
 def _piece(axes: Axes, box: tuple[float, float, float, float], total: StageTotal, gid: str) -> None:
-    """Draw a piece of a bar, its *box* left, middle, length and thickness; hatched is backward."""
+    """Draw a piece of a bar, its *box* left, middle, length and thickness; hatched is backward.
+
+    `Axes.barh` would look at its limits anew for every piece, which are set.
+    """
     left, middle, length, thick = box
-    (drawn,) = axes.barh(
-        middle,
-        length,
-        left=left,
-        height=thick,
-        color=STAGES.get(total.stage, UNKNOWN),
-        edgecolor=PAPER,
-        linewidth=0.8,
-        hatch="///" if total.direction == "backward" else None,
+    axes.add_artist(
+        Rectangle(
+            (left, middle - thick / 2.0),
+            length,
+            thick,
+            facecolor=STAGES.get(total.stage, UNKNOWN),
+            edgecolor=PAPER,
+            linewidth=0.8,
+            hatch="///" if total.direction == "backward" else None,
+            clip_on=False,
+            gid=gid,
+        )
     )
-    drawn.set_gid(gid)
 
 
 def _labels(axes: Axes, middle: float, parts: list[_Part], words: Words) -> None:

@@ -165,7 +165,7 @@ def _own(name: str, value: str, ident: str) -> str:
         return value.replace("#", f"#{ident}-", 1)
     if name == "d":
         return _TAIL.sub(r"\1", " ".join(value.split()))
-    value = value.replace("url(#", f"url(#{ident}-")
+    value = value.replace("url(#", f"url(#{ident}-").removesuffix("; stroke-linejoin: miter")  # which is the default
     return re.sub(r"#[0-9a-f]{6}\b", lambda match: _VARIABLES.get(match[0], match[0]), value)
 
 

@@ -184,6 +184,16 @@ CLAIMS = (
         test=Majority(),
     ),
     Claim(
+        name="segmentation_relates_to_detection",
+        section="5.1",
+        quote="we would expect the segmentation score to directly relate to the detection score",
+        statement="The better a category is segmented, the better it is detected",
+        effect="correlation over categories of segmentation and detection AUROC, both models' mean",
+        source=OfPairs(_DETECTION, middle),
+        test=Trend(),
+        follows=OfPairs(_SEGMENTATION, middle),
+    ),
+    Claim(
         name="complex_needs_epochs",
         section="5.2",
         quote="more complex structures require more epochs",

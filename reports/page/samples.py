@@ -16,7 +16,7 @@ from reports.words.format import count, number, short, visible
 
 MOST = 3
 
-PICTURE_BYTES = 1_500_000
+PICTURE_BYTES = 900_000
 """What all embedded pictures may take together, before they are written as text."""
 
 _WIDTHS = (960, 720, 540, 400, 280)

@@ -401,3 +401,21 @@ def test_shares_of_claims_leave_out_the_checkpoint_as_the_answer_does() -> None:
 
     loading = row_of([stepped(each) for each in records_of([1.1] * 8)], "loading_is_costly")
     assert loading.measured == pytest.approx(100.0 * (0.02 + 0.09 - 0.13) / (1.0 - 0.38))
+
+
+def test_a_claim_may_follow_another_metric_of_the_same_records() -> None:
+    rising = [
+        each.model_copy(
+            update={
+                "metrics": tuple(
+                    m.model_copy(update={"value": 60.0 + place // 2}) if m.unit == "%" else m for m in each.metrics
+                )
+            }
+        )
+        for place, each in enumerate(records_of([1.1] * 8))
+    ]
+    row = row_of(rising, "segmentation_relates_to_detection")
+    assert (row.measured, row.n) == (pytest.approx(1.0), 8)
+    assert row.published is not None
+    assert row.published < 0.0
+    assert row.published_verdict == "undecided"
