@@ -1,7 +1,7 @@
 """What makes a phase's numbers doubtful: others on the device, throttling, a limit that changed in the middle.
 
-All of it is asked once a second. What changes does so between two readings, so it is told of each phase that one of
-the two lies in, and of the phases between them.
+It is asked once a second, or, as limits, others on the device and how long it was slowed down, every two. What changes
+does so between two readings, so it is told of each phase that one of the two lies in, and of the phases between them.
 """
 
 from collections import Counter

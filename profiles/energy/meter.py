@@ -259,7 +259,7 @@ class DeviceMeter:
         """Note what makes phases doubtful: of the one that runs, and of those that have ended since the last time."""
         changes = self._standing.changes(now_ns, reading)
         for *_, ended in self._ended:
-            if not ended.followed:
+            if reading.guarded and not ended.followed:
                 ended.tally.follow(reading, changes)
                 ended.followed = True
         if self._current is not None:

@@ -20,6 +20,9 @@ ROUND_NS = 950_000_000
 """Once a second, or a little less as nobody comes to the nanosecond, a round of all other questions is put; energy and
 power are asked each time. Each question makes the training let go of the interpreter for a moment."""
 
+GUARDED = 2
+"""Rounds from asking for limits, others on the device and what it was slowed down to the next time; answers stand."""
+
 SELDOM = 10
 """Of so many rounds one asks for traffic, which the driver counts for 20 ms, twice, while the asking thread waits."""
 
@@ -99,6 +102,7 @@ class NvmlBoard:
         self._usage: PowerSource | None = None
         self._due_ns = 0
         self._rounds = 0
+        self._guarded = False
         self._held: dict[str, Any] = {}
         self._questions: tuple[tuple[str, int, tuple[Callable[[], Any], ...]], ...] = (
             ("utilization_pct", 1, (self._utilization_pct,)),
@@ -107,12 +111,12 @@ class NvmlBoard:
             ("sm_clock_mhz", 1, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_SM),)),
             ("memory_clock_mhz", 1, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM),)),
             ("throttle", 1, (self._throttle, self._throttle_old)),
-            ("slowed_ns", 1, (self._slowed_ns,)),
-            ("power_limit_w", 1, (self._enforced_limit_w, self._set_limit_w)),
-            ("clock_limit_mhz", 1, (self._application_mhz, self._highest_mhz)),
+            ("slowed_ns", GUARDED, (self._slowed_ns,)),
+            ("power_limit_w", GUARDED, (self._enforced_limit_w, self._set_limit_w)),
+            ("clock_limit_mhz", GUARDED, (self._application_mhz, self._highest_mhz)),
             ("pcie_rx_bytes_per_s", SELDOM, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_RX_BYTES),)),
             ("pcie_tx_bytes_per_s", SELDOM, (lambda: self._traffic(pynvml.NVML_PCIE_UTIL_TX_BYTES),)),
-            ("foreign_processes", 1, (self._foreign_processes,)),
+            ("foreign_processes", GUARDED, (self._foreign_processes,)),
         )
 
     def read(self, now_ns: int) -> Reading:
@@ -128,11 +132,14 @@ class NvmlBoard:
         meter = self._meter()
         if fresh:
             self._ask_round()
-        return Reading(*meter, **self._held, clock_set=self._clock_set, fresh=fresh, why=self._why)
+        guarded = fresh and self._guarded
+        return Reading(*meter, **self._held, clock_set=self._clock_set, fresh=fresh, guarded=guarded, why=self._why)
 
     def _ask_round(self) -> None:
+        stands = {name: self._held[name] for name, seldom, _ in self._questions if seldom == GUARDED and self._rounds}
         due = ((name, questions) for name, seldom, questions in self._questions if self._rounds % seldom == 0)
-        self._held = {name: self._ask(name, *questions) for name, questions in due}
+        self._held = stands | {name: self._ask(name, *questions) for name, questions in due}
+        self._guarded = self._rounds % GUARDED == 0
         self._rounds += 1
 
     def read_meter(self) -> Reading:

@@ -1,6 +1,7 @@
 """Whose processes are on a device, as far as they can be seen from here."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
@@ -21,6 +22,7 @@ def foreign(pids: set[int]) -> int | None:
     return seen if seen > 0 else None
 
 
+@cache  # a process stays where it is
 def _sees_all_processes() -> bool:
     try:
         return Path("/proc/self/ns/pid").readlink().name == _INITIAL_PID_NAMESPACE

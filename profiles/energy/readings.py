@@ -12,8 +12,9 @@ class Reading(NamedTuple):
     `throttle` holds what slows the device down, and is empty where nothing does; `clock_set` says whether a clock that
     was set held the device's own down, when it was last neither idle nor throttled; `slowed_ns` counts for how long
     the device has been slowed down so far, and why, as far as it counts. `fresh` says that all but energy
-    and power was asked for this reading and is not the answer of an earlier one. `why` says, per column, why it is
-    unknown; a column that is absent from both was not asked this time.
+    and power was asked for this reading and is not the answer of an earlier one, `guarded` the same of limits, other
+    processes and `slowed_ns`. `why` says, per column, why it is unknown; a column that is absent from both was not
+    asked this time.
     """
 
     energy_j: float | None = None
@@ -33,6 +34,7 @@ class Reading(NamedTuple):
     clock_set: bool | None = None
     slowed_ns: Mapping[str, int] | None = None
     fresh: bool = True
+    guarded: bool = True
     why: Mapping[str, str] = {}
 
 

@@ -23,7 +23,7 @@ from profiles.energy.stage_power import Cell
 from profiles.energy.table import TelemetryTable
 from profiles.record import EnergyRow, Phase, StageEnergy
 
-SETTLE_S = 1.5
+SETTLE_S = 2.5
 """How long the first reading, and the last one after a phase, are waited for."""
 
 BESIDE_NS = 1_000_000_000

@@ -57,8 +57,8 @@ class VirtualRun:
         self._set_ns(now_ns)
 
     def result(self) -> dict[str, Any]:
-        """Return what came of it, a moment later."""
-        self.until(self.now_ns + 2 * S)
+        """Return what came of it, a little later, when limits were asked for once more."""
+        self.until(self.now_ns + 3 * S)
         self._sampler.digest()
         self.table.close()
         return {
@@ -100,7 +100,7 @@ def stages(folder: Path, turn_ms: str, seconds: str, lag_ms: str = "0") -> dict[
         run.meter.power.charged("train", cell, start_ns, run.now_ns)
         exposed_s[cell] += (run.now_ns - start_ns) / 1e9
     run.meter.phase_ends(run.now_ns)
-    run.until(run.now_ns + 2 * S)
+    run.until(run.now_ns + 3 * S)
     (row,) = run.meter.take_settled()
     total = Joules(row.energy_j, row.error_j, row.method, row.reason)
     parts = run.meter.stage_energies("train", exposed_s, total)
