@@ -29,6 +29,12 @@ class Rates(NamedTuple):
         return max(flops / self.flops_per_s, moved_bytes / self.bytes_per_s)
 
 
+def drain(device: torch.device) -> None:
+    """Wait until a device has done all that it was given; a CPU has, whenever one asks."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def rates(device: torch.device, dtype: torch.dtype) -> Rates:
     """Measure both rates of a device, that of products for numbers of *dtype*."""
     return Rates(matmul_flops_per_s(device, dtype), copied_bytes_per_s(device))
@@ -56,7 +62,6 @@ def _best_s(work: Callable[[], object], device: torch.device, clock_ns: Callable
     for _ in range(ROUNDS + 1):
         started_ns = clock_ns()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        drain(device)
         times_ns.append(clock_ns() - started_ns)
     return min(times_ns[1:]) / 1e9

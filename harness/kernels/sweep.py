@@ -19,7 +19,7 @@ from harness.kernels.table import KERNELS, Mix
 from profiles.energy.readings import Source
 from profiles.kernels import Direction, KernelRow
 from profiles.memory import PeakMemory
-from profiles.rate import Rates
+from profiles.rate import Rates, drain
 from profiles.ratio import Ratio, Rounds, Timed, interleave, paired_ratio, timed
 from profiles.spread import spread
 
@@ -130,15 +130,9 @@ def _instance(
 def _synchronized(work: Callable[[], object], device: torch.device) -> Timed:
     def run() -> None:
         work()
-        _drain(device)
+        drain(device)
 
     return timed(run)
-
-
-def _drain(device: torch.device) -> None:
-    """Wait until a device has done all that it was given; a CPU has, whenever one asks."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _alone(clocks: dict[str, Timed]) -> Rounds:
@@ -171,7 +165,7 @@ def _measured(
     watch = PeakMemory(shape.device)
     work()
     peak_bytes = watch.peak_bytes()
-    energy_j, energy_reason = joules(work, partial(_drain, shape.device), source, time_s)
+    energy_j, energy_reason = joules(work, partial(drain, shape.device), source, time_s)
     return row.model_copy(
         update={
             "time_s": time_s,

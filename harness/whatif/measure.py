@@ -6,8 +6,6 @@ from statistics import median
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-import torch
-
 from harness.cells import Cell
 from harness.dataset import LabelledImage
 from harness.pipelines.parts import Pipeline
@@ -18,6 +16,7 @@ from harness.whatif.readings import Spent, Worked, clock_for, metered, reading, 
 from harness.whatif.removals import REMOVALS
 from harness.whatif.subject import Subject
 from harness.whatif.waterfall import falls, ordered, unresolved
+from profiles.rate import drain
 from profiles.ratio import Ratio
 from profiles.record import Phase
 from profiles.stages import Stage
@@ -101,14 +100,16 @@ class Bench(NamedTuple):
         """The cell's."""
         return PIPELINES[self.subject.cell.pipeline]
 
-    def drain(self) -> None:
-        """Wait for the device."""
-        if self.subject.device.type == "cuda":
-            torch.cuda.synchronize(self.subject.device)
-
     def compare(self, ways: dict[str, Opened], extent: Extent, part: float, least: int) -> Measured:
         """Let *ways* take turns for a *part* of the time at most, but for *least* rounds however long they take."""
-        return compare(ways, extent, self.drain, precision=PRECISION, limit_s=part * self.limit_s, least=least)
+        return compare(
+            ways,
+            extent,
+            partial(drain, self.subject.device),
+            precision=PRECISION,
+            limit_s=part * self.limit_s,
+            least=least,
+        )
 
     def spent(self, ways: dict[str, Opened], extent: Extent, part: float) -> dict[str, Spent]:
         """Take turns by the stage clock, for a *part* of the time at most."""

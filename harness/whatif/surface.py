@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.attention.sizes import Sizes
 from models.attention.table import VARIANTS, Backend
+from profiles.rate import drain
 from profiles.ratio import interleave, timed
 from profiles.whatif import SurfaceRow
 
@@ -69,8 +70,7 @@ def _both_ways(name: str, backend: Backend, sizes: Sizes, x_btd: Tensor) -> Call
 
     def work() -> None:
         torch.autograd.grad(attention(given_btd), leaves, gradient_btd)
-        if x_btd.device.type == "cuda":
-            torch.cuda.synchronize(x_btd.device)
+        drain(x_btd.device)
 
     return work
 

@@ -321,7 +321,7 @@ def test_joules_are_of_what_the_device_has_done_not_of_what_it_was_given(monkeyp
         return lambda q, k, v: (device.take(), mix(q, k, v))[1], module
 
     monkeypatch.setitem(KERNELS, "linear eager", kernel._replace(build=build))
-    monkeypatch.setattr(sweep, "_drain", lambda _: device.drain())
+    monkeypatch.setattr(sweep, "drain", lambda _: device.drain())
     rows, _ = sweep_shape(["linear eager", "softmax eager"], shape(9), "forward", RATES, device, 0.0, turns)
     assert (rows[0].energy_j, rows[0].energy_reason) == (0.25, "")
 
