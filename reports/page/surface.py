@@ -2,7 +2,7 @@
 
 from profiles.whatif import SurfaceRecord, SurfaceRow
 from reports.page.tables import Column, Entry, Table
-from reports.page.whatif import measured_on
+from reports.page.whatif import interval, measured_on
 from reports.words.format import model_name, number, visible
 
 
@@ -39,5 +39,5 @@ def _table(place: int, surface: SurfaceRecord) -> Table:
 def _ratio(row: SurfaceRow | None) -> Entry:
     if row is None:
         return Entry("not measured", missing=True)
-    interval = "too few rounds" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
-    return Entry(number(row.ratio), f"{interval}, n\u00a0{row.rounds}", sort=row.ratio, numeric=True)
+    note = f"{interval(row.low, row.high, '{:.2f}'.format)}, n\u00a0{row.rounds}"
+    return Entry(number(row.ratio), note, sort=row.ratio, numeric=True)

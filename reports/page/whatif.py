@@ -1,5 +1,7 @@
 """What a step would gain if a stage were free, beside the shares of it that the stage clock gives."""
 
+from collections.abc import Callable
+
 from profiles.whatif import EffectRow, EpochRow, FallRow, ProjectionRecord, StepRow, SurfaceRecord, WhatIfRecord
 from reports.page.tables import Column, Entry, Reasons, Table, text
 from reports.words.format import count, model_name, number, percent, visible
@@ -52,15 +54,16 @@ def _effect(row: EffectRow, reasons: Reasons) -> tuple[Entry, ...]:
         if row.kind == "ceiling"
         else text(f"{row.name} (exchanged)")
     )
-    note = f"{_interval(row.low, row.high)}, n\u00a0{row.rounds}"
+    note = f"{interval(row.low, row.high)}, n\u00a0{row.rounds}"
     gain = Entry(percent(row.gain), note, sort=row.gain, numeric=True)
     exposed, busy = (_share(share, row, reasons) for share in (row.exposed, row.busy))
     busy = busy._replace(note=row.busy_tag) if row.busy_tag == "estimated" else busy
     return name, text(row.replaced_by), gain, exposed, busy, text(row.reading)
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "too few rounds" if low is None or high is None else f"{percent(low)} to {percent(high)}"
+def interval(low: float | None, high: float | None, shown: Callable[[float], str] = percent) -> str:
+    """Return the ends of an interval as they are *shown*; without them the rounds were too few for any."""
+    return "too few rounds" if low is None or high is None else f"{shown(low)} to {shown(high)}"
 
 
 def _share(value: float | None, row: EffectRow, reasons: Reasons) -> Entry:
@@ -80,9 +83,14 @@ def _waterfall(place: int, rows: list[FallRow], record: WhatIfRecord) -> Table:
         (
             Entry(str(row.place), sort=row.place, numeric=True),
             text(row.part),
-            Entry(percent(row.gain), _interval(row.gain_low, row.gain_high), sort=row.gain, numeric=True),
+            Entry(percent(row.gain), interval(row.gain_low, row.gain_high), sort=row.gain, numeric=True),
             Entry(percent(row.step), sort=row.step, numeric=True),
-            Entry(number(row.by_previous), f"{_ratios(row)}, n\u00a0{row.rounds}", sort=row.by_previous, numeric=True),
+            Entry(
+                number(row.by_previous),
+                f"{interval(row.low, row.high, '{:.3f}'.format)}, n\u00a0{row.rounds}",
+                sort=row.by_previous,
+                numeric=True,
+            ),
             text(row.reading),
         )
         for row in rows
@@ -126,10 +134,6 @@ def _epochs(place: int, rows: list[EpochRow], record: WhatIfRecord) -> Table:
 
 def _steps_s(row: EpochRow) -> float:
     return row.steps * row.step_s + row.validation_steps * row.validation_step_s
-
-
-def _ratios(row: FallRow) -> str:
-    return "too few rounds" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
 
 
 def measured_on(record: WhatIfRecord | ProjectionRecord | SurfaceRecord) -> str:
