@@ -154,7 +154,7 @@ def evaluate(
         other_largest_i = torch.empty(len(labels))
         samples = Samples(labels, pictures)
     with closing(images.each()) as deliveries:
-        for number, label in enumerate(labels):
+        for number, label in zip(range(len(images)), labels, strict=True):
             with stage("patching"):
                 loaded = next(deliveries)
             if label.mask is not None:
