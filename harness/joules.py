@@ -23,10 +23,9 @@ def energy_metrics(tables: Tables, devices: set[str], time_per_epoch: Metric) ->
     as *time_per_epoch* was.
     """
     every = [row for row in tables.energy_rows() if row.device in devices]
-    rows, counted = (
-        [row for row in some if row.device in devices and row.phase in {"train", "validation"}]
-        for some in (every, tables.energy_rows(counted=True))
-    )
+    of_epochs = {"train", "validation"}
+    rows = [row for row in every if row.phase in of_epochs]
+    counted = [row for row in tables.energy_rows(counted=True) if row.device in devices and row.phase in of_epochs]
     cell = _whole("cell_energy", _joules(every))
     if time_per_epoch.tag == "estimated":
         return [

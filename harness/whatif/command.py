@@ -14,6 +14,7 @@ from harness.cells import Cell, plan, refuse_unavailable
 from harness.commands import Strings, configuration, out_console
 from harness.config import RunConfig
 from harness.dataset import Category, read_category
+from harness.directory import RunDirectory
 from harness.launch import default_directory, stored_configuration
 from harness.machine import measured, resolve_device
 from harness.progress import Reporter
@@ -155,20 +156,19 @@ def observed(run: Path | None, cell: Cell) -> Busy:
         RunDirectoryError: the cell's record is damaged.
 
     """
-    file = run / "cells" / cell.name / "record.json" if run else None
+    file = RunDirectory(run).cell(cell.name).record if run else None
     if file is None or not file.exists():
         return {}
     record = read_model(CellRecord, file)
     walls_s = {closure.phase: closure.wall_s for closure in record.closures}
-    busy: dict[tuple[Phase, str], float] = {}
-    unknown: set[tuple[Phase, str]] = set()
+    busy_s: dict[tuple[Phase, str], list[float | None]] = {}
     for total in record.stage_totals:
-        where = total.phase, total.stage
-        if total.busy_s is None:
-            unknown.add(where)
-        else:
-            busy[where] = busy.get(where, 0.0) + total.busy_s / walls_s[total.phase]
-    return {where: share for where, share in busy.items() if where not in unknown}
+        busy_s.setdefault((total.phase, total.stage), []).append(total.busy_s)
+    return {
+        (phase, stage): sum(known) / walls_s[phase]
+        for (phase, stage), ways in busy_s.items()
+        if len(known := [way_s for way_s in ways if way_s is not None]) == len(ways)
+    }
 
 
 def _refuse_overwriting(record: Path) -> None:

@@ -98,12 +98,12 @@ def _show(rows: list[SurfaceRow]) -> None:
     )
     out_console.print(table)
     for width in widths:
-        out_console.print(f"width {width}: {_told([row for row in rows if row.width == width], width)}")
+        out_console.print(f"width {width}: {_told(rows, width)}")
 
 
 def _told(rows: list[SurfaceRow], width: int) -> str:
     """Say from where on linear attention is faster."""
-    if any(row.high is None for row in rows):
+    if any(row.high is None for row in rows if row.width == width):
         return "too few rounds to tell; --budget gives more"
     found = overtakes(rows, width)
     return f"{LINEAR} is faster " + (f"from a window of {found} x {found} on" if found else "at no side, for sure")

@@ -136,10 +136,14 @@ class NvmlBoard:
         return Reading(*meter, **self._held, clock_set=self._clock_set, fresh=fresh, guarded=guarded, why=self._why)
 
     def _ask_round(self) -> None:
-        stands = {name: self._held[name] for name, seldom, _ in self._questions if seldom == GUARDED and self._rounds}
-        due = ((name, questions) for name, seldom, questions in self._questions if self._rounds % seldom == 0)
-        self._held = stands | {name: self._ask(name, *questions) for name, questions in due}
         self._guarded = self._rounds % GUARDED == 0
+        held: dict[str, Any] = {}
+        for name, seldom, questions in self._questions:
+            if self._rounds % seldom == 0:
+                held[name] = self._ask(name, *questions)
+            elif seldom == GUARDED:
+                held[name] = self._held[name]
+        self._held = held
         self._rounds += 1
 
     def read_meter(self) -> Reading:

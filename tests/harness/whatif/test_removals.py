@@ -128,6 +128,16 @@ def test_who_replays_batches_neither_loads_nor_transfers_images(subject: Subject
 SLEEPS_S = {"patching": 0.02, "loss": 0.03, "optimizer": 0.01}
 
 
+def slowly(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    """Let a function sleep first."""
+
+    def run(*arguments: Any) -> Any:
+        time.sleep(seconds)
+        return function(*arguments)
+
+    return run
+
+
 def planted(pipeline: Pipeline, loading_s: float) -> Pipeline:
     """Let parts sleep, and deliveries too: they are not ahead of the step."""
 
@@ -135,13 +145,6 @@ def planted(pipeline: Pipeline, loading_s: float) -> Pipeline:
         def step(self, *_: Any) -> None:
             time.sleep(SLEEPS_S["optimizer"])
             super().step()
-
-    def slowly(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
-            time.sleep(seconds)
-            return function(*arguments)
-
-        return run
 
     class Delayed(ResidentImages):
         def batches(self, windows: Windows, size: int) -> Generator[Loaded, None, None]:
@@ -173,17 +176,9 @@ def test_ceilings_beside_workers_that_load_ahead_are_right_within_3_percent(
     """Two workers sleep as long for each window of a batch of two: so often comes a batch, while the step sleeps."""
     asleep_s, image = 0.06, torch.zeros(3, 32, 32, dtype=torch.uint8)
 
-    def read(*_: object) -> Tensor:
-        time.sleep(asleep_s)
-        return image
-
-    def lose(*arguments: Any) -> Tensor:
-        time.sleep(step_s)
-        return bare.loss(*arguments)
-
-    monkeypatch.setattr(thesis, "read_image", read)
+    monkeypatch.setattr(thesis, "read_image", slowly(lambda *_: image, asleep_s))
     subject, bare = made(generated, workers=2, batch_size=2), PIPELINES["fast"]._replace(images=thesis.ReloadedImages)
-    slow = bare._replace(loss=lose)
+    slow = bare._replace(loss=slowly(bare.loss, step_s))
     replayed, squared = (REMOVALS[stage][0] for stage in ("data_loading", "loss"))
     ways = {"full": subject.way(slow), "data_loading": subject.way(slow, replayed), "loss": subject.way(slow, squared)}
     ways["rest"] = subject.way(bare, replayed)
