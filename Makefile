@@ -85,8 +85,10 @@ types:
 layers:
 	$(BIN)/lint-imports
 
+# Tests that time something run one by one, with nothing beside them; all others on all processors.
 pytest:
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -m "not alone" --numprocesses logical --dist worksteal $(PYTEST) $(REPORTS:%=--junit-xml=%/beside.xml)
+	$(BIN)/python -m pytest -m alone $(PYTEST) $(REPORTS:%=--junit-xml=%/alone.xml)
 
 FUZZ_INPUTS ?= 10000
 

@@ -4,12 +4,13 @@ Each question is put on its own, so that a board which does not know one answer 
 the kind "never on this board" is not asked for again; any other failure is, so that a board may come back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import pynvml
 
+from profiles.energy.fields import Field, Fields
 from profiles.energy.processes import UNSEEN, foreign
 from profiles.energy.readings import Reading
 from profiles.record import PowerSource
@@ -68,13 +69,6 @@ class _UnusableError(Exception):
     """An answer came but is none."""
 
 
-def _told(field: Any) -> Any:  # noqa: ANN401 - the driver's own structures
-    """Return the value of a field; each of those asked for together may fail alone."""
-    if field.nvmlReturn != pynvml.NVML_SUCCESS:
-        raise pynvml.NVMLError(field.nvmlReturn)
-    return field.value
-
-
 class NvmlBoard:
     """A device of the driver's, or one MIG instance of it.
 
@@ -95,6 +89,7 @@ class NvmlBoard:
         self._closed = ""
         self._shared = ""
         self._together = True
+        self._asked: dict[tuple[int, ...], Fields] = {}
         self._refused: set[tuple[str, int]] = set()
         self._why: dict[str, str] = {}
         self._limit_w: float | None = None
@@ -230,9 +225,13 @@ class NvmlBoard:
 
     def _energy_and_power(self) -> tuple[float, float, PowerSource]:
         self._refuse_shared()
-        fields = (pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, pynvml.NVML_FI_DEV_POWER_INSTANT)
-        energy, power = pynvml.nvmlDeviceGetFieldValues(self._board, fields)
-        return _told(energy).ullVal / 1000, self._plausible_w(_told(power).uiVal), "instant"
+        energy, power = self._fields(pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, pynvml.NVML_FI_DEV_POWER_INSTANT)
+        return energy.told().unsigned_long_long / 1000, self._plausible_w(power.told().unsigned), "instant"
+
+    def _fields(self, *numbers: int) -> Sequence[Field]:
+        if numbers not in self._asked:
+            self._asked[numbers] = Fields(self._board, numbers)
+        return self._asked[numbers].ask()
 
     def _counter_j(self) -> float:
         self._refuse_shared()
@@ -240,8 +239,8 @@ class NvmlBoard:
 
     def _instant_w(self) -> tuple[float, PowerSource]:
         self._refuse_shared()
-        (power,) = pynvml.nvmlDeviceGetFieldValues(self._board, (pynvml.NVML_FI_DEV_POWER_INSTANT,))
-        return self._plausible_w(_told(power).uiVal), "instant"
+        (power,) = self._fields(pynvml.NVML_FI_DEV_POWER_INSTANT)
+        return self._plausible_w(power.told().unsigned), "instant"
 
     def _usage_w(self) -> tuple[float, PowerSource]:
         self._refuse_shared()
@@ -289,10 +288,9 @@ class NvmlBoard:
 
     def _slowed_ns(self) -> dict[str, int]:
         """Return for how long the board was slowed down so far, by each policy of which it counts that."""
-        fields = pynvml.nvmlDeviceGetFieldValues(self._board, tuple(_POLICIES))
-        told = dict(zip(_POLICIES.values(), fields, strict=True))
-        counted = {why: field for why, field in told.items() if field.nvmlReturn == pynvml.NVML_SUCCESS}
-        return {why: int(_told(field).ullVal) for why, field in (counted or told).items()}
+        told = dict(zip(_POLICIES.values(), self._fields(*_POLICIES), strict=True))
+        counted = {why: field for why, field in told.items() if field.status == pynvml.NVML_SUCCESS}
+        return {why: field.told().unsigned_long_long for why, field in (counted or told).items()}
 
     def _slowed(self, reasons: int) -> tuple[str, ...]:
         """Return what slows the device down; note whether a set clock does, which shows where nothing else does."""

@@ -22,6 +22,7 @@ class Clock:
 CLOCK = Clock()
 
 
+@pytest.mark.alone
 @pytest.mark.benchmark(**{**UNTIL_PRECISE.mark.kwargs, "timer": CLOCK})
 @pytest.mark.parametrize(("noise", "precise"), [(0.0, True), (0.1, True), (0.5, False)])
 def test_rounds_go_on_until_the_mean_is_known_or_time_is_up(

@@ -67,6 +67,7 @@ def metric(found: CellRecord, name: str) -> Any:
     return next(metric for metric in found.metrics if metric.name == name)
 
 
+@pytest.mark.alone
 def test_what_a_run_costs_is_power_times_time_and_stages_sum_to_it(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

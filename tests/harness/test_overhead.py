@@ -67,6 +67,7 @@ def cost(step: Callable[[], None], bound: float) -> Cost:
     return Cost(share, standard_error, left_ns / times.wall_ns)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "windows", "most"), [
     (SMOKE.model, SMOKE.training.batch_size, 0.03),

@@ -186,6 +186,7 @@ CELLS = [FORWARD[name] for name in TRAINED] + [
 ]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_a_real_delay_comes_back_in_its_own_cell_within_two_percent(cell: Cell) -> None:
     spinner, clock = Spinner(), StageClock(process_time_ns)

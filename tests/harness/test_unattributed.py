@@ -24,6 +24,7 @@ EPOCHS = 3
 """Of which the second, whose steps are looked at closely, does not count."""
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_every_phase_of_smoke_has_nearly_all_of_its_time_in_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

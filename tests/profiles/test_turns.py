@@ -234,6 +234,7 @@ def test_one_step_settles_what_is_held_up_by_itself_and_many_what_waits_for_its_
             assert pipeline.taken == taken
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("overlapping", "expected"),

@@ -93,6 +93,7 @@ def energy_rows(epochs: int) -> list[EnergyRow]:
     ]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_thirty_cells_are_reported_within_a_gigabyte_five_megabytes_and_ten_seconds(build: Build) -> None:
     run = whole_run(build, CELLS)

@@ -144,6 +144,7 @@ def plant(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(thesis, "cut_one_by_one", cut_slowly)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_sleeping_workers_and_steps_are_predicted_from_half_of_a_grid(
     generated: Path, monkeypatch: pytest.MonkeyPatch

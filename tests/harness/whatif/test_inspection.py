@@ -97,6 +97,7 @@ def slowly(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     return run
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("pipeline", "mapping_s"),

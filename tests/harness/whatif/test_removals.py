@@ -156,6 +156,7 @@ def planted(pipeline: Pipeline, loading_s: float) -> Pipeline:
     return pipeline._replace(cut=cut, loss=loss, optimizer=Slow, images=Delayed)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_ceilings_of_a_training_step_whose_parts_sleep_are_right_within_3_percent(subject: Subject) -> None:
     asleep = {"data_loading": 0.04, **SLEEPS_S}
@@ -168,6 +169,7 @@ def test_ceilings_of_a_training_step_whose_parts_sleep_are_right_within_3_percen
         assert gain(found.ratios[stage]).value == pytest.approx(slept_s / step_s, abs=0.03)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("step_s", [0.12, 0.04], ids=["hidden", "holding up"])
 def test_ceilings_beside_workers_that_load_ahead_are_right_within_3_percent(

@@ -75,6 +75,7 @@ def undisturbed(play: Play, runs: int, *arguments: object) -> list[tuple[float, 
     pytest.skip(f"busy: other programs had the processor: {len(found)} of {4 * runs} runs were undisturbed")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["board", "host"])
 def test_sampling_costs_a_training_less_than_half_a_percent(play: Play, device: str) -> None:
@@ -82,6 +83,7 @@ def test_sampling_costs_a_training_less_than_half_a_percent(play: Play, device: 
     assert share + 2 * error < MOST
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_sampler_that_computes_for_long_is_seen(play: Play) -> None:
     ((share, error),) = undisturbed(play, 1, 5, "board", DEARER_MS)

@@ -119,6 +119,7 @@ class Counting:
         return Reading(energy_j=(time.perf_counter_ns() - self._started_ns) // (3 * S // 10) * 30.0)
 
 
+@pytest.mark.alone
 def test_idle_power_is_known_of_a_device_that_has_only_a_counter(tmp_path: Path) -> None:
     config = TelemetryConfig(period_ms=20, idle_s=1)
     with Telemetry([Counting()], config, tmp_path / "telemetry.csv") as telemetry:

@@ -72,6 +72,7 @@ def consume(
     return times, contents, [later - earlier for earlier, later in itertools.pairwise(waits_s)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_processor_time_of_loading_is_counted_in_whatever_process_it_is_spent(workers: int) -> None:
     times, contents, _ = consume(Images(8, decode_s=0.03, resize_s=0.02), workers)
@@ -84,6 +85,7 @@ def test_processor_time_of_loading_is_counted_in_whatever_process_it_is_spent(wo
     assert {row.part for row in times.loader_rows()} == {"decode", "resize", "copy"}
 
 
+@pytest.mark.alone
 def test_threads_that_load_at_once_count_each_its_own_work() -> None:
     def decode(_: int) -> int:
         started_ns = time.thread_time_ns()
@@ -98,6 +100,7 @@ def test_threads_that_load_at_once_count_each_its_own_work() -> None:
     assert take()["decode"] == pytest.approx(worked_ns, rel=0.02)
 
 
+@pytest.mark.alone
 def test_what_the_training_waits_for_a_worker_is_exposed() -> None:
     _, _, waits_s = consume(Images(12, disk_s=0.05), workers=1)
     _, _, without_s = consume(Images(12), workers=1)
@@ -105,6 +108,7 @@ def test_what_the_training_waits_for_a_worker_is_exposed() -> None:
     assert median(waits_s[2:]) - median(without_s[2:]) == pytest.approx(2 * 0.05, rel=0.02)
 
 
+@pytest.mark.alone
 def test_loading_hidden_behind_the_training_is_busy_and_not_exposed() -> None:
     images = Images(16, decode_s=0.02)
     times, _, waits_s = consume(images, workers=1, ahead=8, train=images.wait)
