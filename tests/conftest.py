@@ -25,6 +25,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 DATA_VARIABLE = "BENCH_TEST_DATA"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what takes long begin first, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder that holds `mvtec` and `mvtec-256`; skip where there is none."""

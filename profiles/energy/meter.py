@@ -106,7 +106,7 @@ class DeviceMeter:
         self.answered = self.answered or reading.power_w is not None or reading.energy_j is None
 
     def digest(self) -> None:
-        """Make of what was heard what it means: every second, and before anything begins, ends or is asked."""
+        """Make of what was heard what it means: every two seconds, and before anything begins, ends or is asked."""
         with self._digested():
             self.power.settle()
 

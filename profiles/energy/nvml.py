@@ -22,7 +22,8 @@ ROUND_NS = 950_000_000
 power are asked each time. Each question makes the training let go of the interpreter for a moment."""
 
 GUARDED = 2
-"""Rounds from asking for limits, others on the device and what it was slowed down to the next time; answers stand."""
+"""Rounds from asking for limits, others on the device, how long it was slowed, and what changes slowly, to the next
+time; answers stand."""
 
 SELDOM = 10
 """Of so many rounds one asks for traffic, which the driver counts for 20 ms, twice, while the asking thread waits."""
@@ -101,10 +102,10 @@ class NvmlBoard:
         self._held: dict[str, Any] = {}
         self._questions: tuple[tuple[str, int, tuple[Callable[[], Any], ...]], ...] = (
             ("utilization_pct", 1, (self._utilization_pct,)),
-            ("memory_bytes", 1, (self._memory_v2_bytes, self._memory_bytes)),
-            ("temperature_c", 1, (self._temperature_c, self._temperature_old_c)),
+            ("memory_bytes", GUARDED, (self._memory_v2_bytes, self._memory_bytes)),
+            ("temperature_c", GUARDED, (self._temperature_c, self._temperature_old_c)),
             ("sm_clock_mhz", 1, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_SM),)),
-            ("memory_clock_mhz", 1, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM),)),
+            ("memory_clock_mhz", GUARDED, (lambda: self._clock_mhz(pynvml.NVML_CLOCK_MEM),)),
             ("throttle", 1, (self._throttle, self._throttle_old)),
             ("slowed_ns", GUARDED, (self._slowed_ns,)),
             ("power_limit_w", GUARDED, (self._enforced_limit_w, self._set_limit_w)),

@@ -1,7 +1,7 @@
 """The thread that reads one device: everything at a steady pace, and its meter once more when that is due to move.
 
 A thread that wakes finds cold caches, and each call of the driver hands the interpreter over twice, so a waking only
-reads and keeps what it read. Once a second all of it is digested together.
+reads and keeps what it read. Every two seconds all of it is digested together.
 """
 
 import math
@@ -24,7 +24,7 @@ LONGEST_SLEEP_S = 0.1
 JOINED_NS = 50_000_000
 """So much earlier or later, and half a period at most, a sample comes to share a waking with a look at the meter."""
 
-DIGEST_NS = 1_000_000_000
+DIGEST_NS = 2_000_000_000
 """Between two digestions."""
 
 

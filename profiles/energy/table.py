@@ -3,7 +3,7 @@
 When the table is full, neighbours of one device have been merged, two into one, and from then on a row stands for
 twice as many samples. For each row that comes to a table more than half full, two are merged aside, so that no one
 waits for all of it. A process that is killed loses the samples of the row that was not yet whole, and what was read in
-its last second.
+its last two seconds.
 """
 
 import csv

@@ -39,7 +39,7 @@ class TelemetryConfig(BaseModel):
         default=100,
         ge=10,
         le=1000,
-        description="milliseconds between two samples of energy and power; the rest is read once a second",
+        description="milliseconds between two samples of energy and power; the rest is read once a second or less",
     )
     idle_s: float = Field(
         default=2.0, ge=0, le=600, allow_inf_nan=False, description="seconds of idle power measured before; 0: none"

@@ -70,13 +70,13 @@ def test_nothing_depends_on_when_readings_are_digested(tmp_path: Path, monkeypat
     assert sum("throttled" not in row.caveats for row in rows) > 5
 
 
-def test_a_row_is_in_the_file_a_second_later(tmp_path: Path) -> None:
+def test_a_row_is_in_the_file_two_seconds_later(tmp_path: Path) -> None:
     board, path = Board(), tmp_path / "telemetry.csv"
     meter, table = DeviceMeter("cuda:0", S // 10), TelemetryTable(path, 1000)
     reader = Sampler(board, meter, table, S // 10, lambda: board.now_ns)
     while board.now_ns < 5 * S:
         board.now_ns = reader.poll()
-        assert board.now_ns / S - pd.read_csv(path)["time_s"].max() <= 1.2
+        assert board.now_ns / S - pd.read_csv(path)["time_s"].max() <= 2.2
 
 
 @pytest.mark.parametrize("period_ms", [10, 30, 100, 200, 300, 700, 1000])

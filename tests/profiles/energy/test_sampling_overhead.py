@@ -19,6 +19,9 @@ MOST = 0.005
 RUNS = 3
 """Undisturbed runs, of which the middle one counts."""
 
+MIDDLE = 0.67
+"""The standard error of the middle of three normal values, in that of each."""
+
 BUSY = 0.02
 """Where a thread that computes alone waited for more than this of the time, other programs had its processor."""
 
@@ -80,7 +83,7 @@ def undisturbed(play: Play, runs: int, *arguments: object) -> list[tuple[float, 
 @pytest.mark.parametrize("device", ["board", "host"])
 def test_sampling_costs_a_training_less_than_half_a_percent(play: Play, device: str) -> None:
     share, error = undisturbed(play, RUNS, 10, device)[RUNS // 2]
-    assert share + 2 * error < MOST
+    assert share + 2 * MIDDLE * error < MOST
 
 
 @pytest.mark.alone
