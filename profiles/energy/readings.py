@@ -11,10 +11,10 @@ class Reading(NamedTuple):
 
     `throttle` holds what slows the device down, and is empty where nothing does; `clock_set` says whether a clock that
     was set held the device's own down, when it was last neither idle nor throttled; `slowed_ns` counts for how long
-    the device has been slowed down so far, and why, as far as it counts. `fresh` says that all but energy
-    and power was asked for this reading and is not the answer of an earlier one, `guarded` the same of limits, other
-    processes and `slowed_ns`. `why` says, per column, why it is unknown; a column that is absent from both was not
-    asked this time.
+    the device has been slowed down so far, and why, as far as it counts. `fresh` says that load, clock and
+    throttling were asked for this reading and are no answers of an earlier one, `guarded` the same of limits, other
+    processes, `slowed_ns` and what changes slowly. `why` says, per column, why it is unknown; a column that is absent
+    from both was not asked this time.
     """
 
     energy_j: float | None = None
