@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from harness import scores
 from harness.scores import FPR_LIMIT, Scores, aupro, score, stand
 from profiles.errors import DivergedError
 from tests.reference import scores as reference
@@ -39,6 +40,20 @@ def test_scores_agree_with_counting_every_pair_and_every_threshold(seed: int, le
     assert found.segmentation_auroc == exactly(reference.auroc(maps.ravel(), masks.ravel()))
     assert found.detection_auroc == exactly(reference.auroc(maps.max(axis=(1, 2)), masks.any(axis=(1, 2))))
     assert found.aupro_30 == exactly(reference.aupro(maps, masks, FPR_LIMIT))
+
+
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_pixels_sorted_in_parts_are_scored_as_if_sorted_together(
+    parts: int, levels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps, masks = random_maps(parts, levels)
+    together = stand(maps, masks)
+    monkeypatch.setattr(scores, "PART", 1)
+    monkeypatch.setattr(scores, "usable_processors", lambda: parts)
+    assert len(scores._sorted_parts(maps[~masks])) == parts
+    for whole, summed in zip(together, stand(maps, masks), strict=True):
+        np.testing.assert_array_equal(whole, summed)
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 1), st.sampled_from([2, 5, 1000]))
