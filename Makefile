@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 BASE ?= origin/main
+PROCESSORS := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .PHONY: help demo fast-transformers axe test check format lint types layers pytest
@@ -87,8 +88,10 @@ layers:
 
 # Tests that time something run one by one, with nothing beside them; all others on all processors.
 pytest:
-	$(BIN)/python -m pytest -m "not alone" --numprocesses logical --dist worksteal $(PYTEST) $(REPORTS:%=--junit-xml=%/beside.xml)
-	$(BIN)/python -m pytest -m alone $(PYTEST) $(REPORTS:%=--junit-xml=%/alone.xml)
+	failed=0; \
+	$(BIN)/python -m pytest -m "not alone" --numprocesses $(PROCESSORS) --dist worksteal $(PYTEST) $(REPORTS:%=--junit-xml=%/beside.xml) || failed=1; \
+	$(BIN)/python -m pytest -m alone $(PYTEST) $(REPORTS:%=--junit-xml=%/alone.xml) || failed=1; \
+	exit $$failed
 
 FUZZ_INPUTS ?= 10000
 

@@ -1,8 +1,8 @@
 """Scores of anomaly maps against masks (thesis section 4.6), in percent, exact: only counts until the last division.
 
 Each is a mean over the anomalous pixels, taken from where a pixel's value stands among those of the good pixels. So
-good pixels are sorted once, by value alone, in as many parts as there are processors, and of an anomalous one a binary
-search in each part tells all, or two. Equal values fall together: a curve goes straight from before them to after them.
+good pixels are sorted once, by value alone, many of them in parts side by side, and of an anomalous one a binary search
+in each part tells all, or two. Equal values fall together: a curve goes straight from before them to after them.
 
 Shapes: I images, H x W pixels, K anomalous pixels in rising order of their values.
 """
@@ -10,6 +10,7 @@ Shapes: I images, H x W pixels, K anomalous pixels in rising order of their valu
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,9 @@ FPR_LIMIT = 0.3
 
 PART = 1_000_000
 """Good pixels that are worth a thread of their own."""
+
+MOST_PARTS = 4
+"""Each takes as much memory as the anomalous pixels, twice."""
 
 Floats = NDArray[np.float64] | NDArray[np.float32]
 Masks = NDArray[np.bool_]
@@ -94,25 +98,30 @@ def stand(values: Floats, anomalous: Masks) -> Standing:
     marked = values[anomalous]
     order_k = np.argsort(marked)
     marked_k = marked[order_k]  # searched for in rising order, one meets in the cache what the last one left there
-    below_k = np.zeros(marked_k.size, np.intp)
-    ties_k = np.zeros(marked_k.size, np.intp)
-    for part in _sorted_parts(good):
-        here_k = np.searchsorted(part, marked_k)
-        below_k += here_k
-        tied_k = part.take(here_k, mode="clip") == marked_k
-        ties_k[tied_k] += np.searchsorted(part, marked_k[tied_k], side="right") - here_k[tied_k]
+    below_k, up_to_k = _below_and_up_to(good, marked_k)
     firsts = np.flatnonzero(np.append(True, marked_k[1:] != marked_k[:-1]))
     above_k = marked_k.size - np.repeat(firsts, np.diff(firsts, append=marked_k.size))
-    return Standing(good.size, order_k, below_k, below_k + ties_k, above_k)
+    return Standing(good.size, order_k, below_k, up_to_k, above_k)
 
 
-def _sorted_parts(good: Floats) -> list[Floats]:
-    """Sort *good* in place, part by part, each on a processor of its own; numpy lets go of the interpreter."""
-    size = math.ceil(good.size / min(usable_processors(), 1 + good.size // PART))
+def _below_and_up_to(good: Floats, marked_k: Floats) -> Counts:
+    """Count the *good*, sorted here in parts, that are smaller, and not larger, than each of *marked_k*: (2, K)."""
+    size = math.ceil(good.size / min(usable_processors(), MOST_PARTS, 1 + good.size // PART))
     parts = [good[start : start + size] for start in range(0, good.size, size)]
+    counts_2k = np.zeros((2, marked_k.size), np.intp)
     with ThreadPoolExecutor(len(parts)) as pool:
-        list(pool.map(np.ndarray.sort, parts))
-    return parts
+        for of_part_2k in pool.map(_of_part, parts, repeat(marked_k)):
+            counts_2k += of_part_2k
+    return counts_2k
+
+
+def _of_part(part: Floats, marked_k: Floats) -> Counts:
+    part.sort()  # numpy lets go of the interpreter while it sorts
+    below_k = np.searchsorted(part, marked_k)
+    up_to_k = below_k.copy()
+    tied_k = part.take(below_k, mode="clip") == marked_k
+    up_to_k[tied_k] = np.searchsorted(part, marked_k[tied_k], side="right")
+    return np.stack((below_k, up_to_k))
 
 
 def auroc(standing: Standing) -> float:

@@ -32,7 +32,9 @@ def losses(run: Path, category: str) -> list[object]:
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_smoke_tells_a_trained_model_from_an_untrained_one_and_gives_the_same_numbers_twice(tmp_path: Path) -> None:
+def test_smoke_tells_a_trained_model_from_an_untrained_one_and_a_category_gives_its_numbers_twice(
+    tmp_path: Path,
+) -> None:
     runs = {"one": [], "two": ["--category", "chip"]}
     for run, only in runs.items():
         bench("run", "--out", str(tmp_path / run), *only)

@@ -1,7 +1,7 @@
 """Several values of a board in one call of its driver, whose arguments are made once.
 
 `pynvml.nvmlDeviceGetFieldValues` makes them anew each time and answers by structures that are slow to read. It is what
-sampling asks most often, and takes the interpreter from the training for as long: by this, for a quarter of the time.
+sampling asks most often, and takes the interpreter from the training for as long: by this, for a third of the time.
 """
 
 import ctypes

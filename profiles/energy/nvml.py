@@ -18,7 +18,7 @@ from profiles.record import PowerSource
 T = TypeVar("T")
 
 ROUND_NS = 950_000_000
-"""Once a second, or a little less as nobody comes to the nanosecond, a round of all other questions is put; energy and
+"""Once a second, or a little less as nobody comes to the nanosecond, a round of other questions is put; energy and
 power are asked each time. Each question makes the training let go of the interpreter for a moment."""
 
 GUARDED = 2
@@ -116,7 +116,7 @@ class NvmlBoard:
         )
 
     def read(self, now_ns: int) -> Reading:
-        """Ask energy and power, and once a second everything else; its answers stand until then.
+        """Ask energy and power, and every second or two everything else; its answers stand until then.
 
         A device that could not be found is looked for once a second, too.
         """

@@ -162,6 +162,7 @@ def test_the_parts_of_loading_in_a_record_sum_to_its_stage_though_steps_were_loo
     assert stage.busy_s == pytest.approx(parts_s)
 
 
+@pytest.mark.alone
 def test_few_steps_are_measured_as_in_the_middle_of_an_epoch_and_the_loader_s_start_is_counted_once(
     generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

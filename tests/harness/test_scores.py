@@ -50,10 +50,14 @@ def test_pixels_sorted_in_parts_are_scored_as_if_sorted_together(
     maps, masks = random_maps(parts, levels)
     together = stand(maps, masks)
     monkeypatch.setattr(scores, "PART", 1)
+    monkeypatch.setattr(scores, "MOST_PARTS", parts)
     monkeypatch.setattr(scores, "usable_processors", lambda: parts)
-    assert len(scores._sorted_parts(maps[~masks])) == parts
+    original, sizes = scores._of_part, []
+    monkeypatch.setattr(scores, "_of_part", lambda part, marked: (sizes.append(part.size), original(part, marked))[1])
     for whole, summed in zip(together, stand(maps, masks), strict=True):
         np.testing.assert_array_equal(whole, summed)
+    assert len(sizes) == parts
+    assert sum(sizes) == together.good
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 1), st.sampled_from([2, 5, 1000]))

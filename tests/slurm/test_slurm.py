@@ -18,7 +18,7 @@ from profiles.errors import ConfigError
 from tests.harness.commands import BENCH, bench, computed, fill, one_line, remount
 from tests.harness.conftest import tiny_table
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.alone, pytest.mark.slurm, pytest.mark.timeout(900)]
 
 JOBS = ("--launcher", "slurm", "--time", "10", "--slurm", "cpus-per-task=1")
 
