@@ -116,7 +116,8 @@ class TelemetryRow(NamedTuple):
     Energy and power are of the moment, everything else of the last second or two; traffic is asked less often and its
     fields are empty in between. Power from a counter is empty where that did not move. A device's rows are in order;
     where `time_s` falls, the machine was started anew between an interruption and its resumption. An empty field is
-    otherwise unknown; it is never 0. `unavailable` says why, in the first row to which it applies and whenever it changes.
+    otherwise unknown; it is never 0. `unavailable` says why, in the first row to which it applies and whenever it
+    changes.
     `energy_j` is the driver's counter as it stood, `power_source` what kind of power it is; of a CPU, utilisation and
     memory are the whole machine's.
     """
