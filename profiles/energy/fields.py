@@ -12,7 +12,7 @@ import pynvml
 
 
 class _Value(ctypes.Union):
-    _fields_ = (("unsigned", ctypes.c_uint), ("unsigned_long_long", ctypes.c_ulonglong), ("double", ctypes.c_double))
+    _fields_ = (("unsigned", ctypes.c_uint), ("unsigned_long_long", ctypes.c_ulonglong))
 
 
 class Field(ctypes.Structure):
@@ -59,7 +59,6 @@ class Fields:
             self._function = pynvml.nvmlLib.nvmlDeviceGetFieldValues
         except AttributeError:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND) from None
-        self._board = board
         self._fields = (Field * len(fields))(*(Field(field=number) for number in fields))
         self._arguments = board, len(fields), ctypes.byref(self._fields)
 
